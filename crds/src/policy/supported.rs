@@ -1,0 +1,48 @@
+//! What this version refuses instead of ignoring: a field that can't be honoured stalls the policy (reason NotSupported).
+
+use super::{Digests, Libraries, ScanTrigger, TransparencyLog, Unmatched, ZastavaPolicySpec};
+
+/// Paths of the fields of `spec` that this version can't honour yet, in the order of the schema.
+pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
+    let mut fields = Vec::new();
+    if let Some(admission) = &spec.admission {
+        if admission.unmatched == Unmatched::Deny {
+            fields.push("spec.admission.unmatched: Deny".to_owned());
+        }
+        for (s, signature) in admission.signatures.iter().enumerate() {
+            for (a, authority) in signature.authorities.iter().enumerate() {
+                let at = format!("spec.admission.signatures[{s}].authorities[{a}]");
+                if authority.keyless.is_some() {
+                    fields.push(format!("{at}.keyless"));
+                }
+                if authority.key.is_some() && authority.transparency_log == Some(TransparencyLog::Require) {
+                    fields.push(format!("{at}.transparencyLog: Require"));
+                }
+            }
+        }
+        if !admission.attestations.is_empty() {
+            fields.push("spec.admission.attestations".to_owned());
+        }
+        if !admission.base_images.is_empty() {
+            fields.push("spec.admission.baseImages".to_owned());
+        }
+        if admission.verdict.is_some() {
+            fields.push("spec.admission.verdict".to_owned());
+        }
+        if admission.digests == Digests::Off && admission.sbom.as_ref().is_some_and(|sbom| sbom.max_age.is_some()) {
+            fields.push("spec.admission.sbom.maxAge with digests: Off".to_owned());
+        }
+    }
+    if let Some(runtime) = &spec.runtime {
+        if runtime.libraries != Libraries::Off {
+            fields.push("spec.runtime.libraries".to_owned());
+        }
+        if runtime.posture.is_some() {
+            fields.push("spec.runtime.posture".to_owned());
+        }
+    }
+    if spec.scan.as_ref().is_some_and(|scan| scan.on.contains(&ScanTrigger::Posture)) {
+        fields.push("spec.scan.on: Posture".to_owned());
+    }
+    fields
+}
