@@ -19,7 +19,7 @@ impl CanonicalError {
 ///
 /// # Errors
 /// [`CanonicalError`] for what JSON cannot carry.
-pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalError> {
+pub fn to_vec<T: Serialize>(value: &T) -> Result<Vec<u8>, CanonicalError> {
     Ok(serde_json_canonicalizer::to_vec(value)?)
 }
 
@@ -27,7 +27,7 @@ pub fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CanonicalErro
 ///
 /// # Errors
 /// [`CanonicalError`] for what JSON cannot carry.
-pub fn hash<T: Serialize + ?Sized>(value: &T) -> Result<String, CanonicalError> {
+pub fn hash<T: Serialize>(value: &T) -> Result<String, CanonicalError> {
     Ok(format!("sha256:{}", hex::encode(Sha256::digest(to_vec(value)?))))
 }
 

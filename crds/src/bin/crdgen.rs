@@ -7,7 +7,7 @@ use kube::CustomResourceExt;
 use zastava_crds::{finding::RuntimeFinding, policy::ZastavaPolicy};
 
 /// Helm's guard of what a user may want to keep, and the value that turns it off.
-const KEEP: &str = "{{- if .Values.keep }}\n    helm.sh/resource-policy: keep\n{{- end }}\n";
+const KEEP: &str = "    {{- if .Values.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n";
 
 fn main() -> Result<()> {
     let folder: PathBuf =
@@ -21,7 +21,7 @@ fn main() -> Result<()> {
         let escaped = yaml.replace("{{", "{{ \"{{\" }}");
         let guarded = escaped.replacen(
             "zastava.stella-ops.org/generated-by: crdgen\n",
-            &format!("zastava.stella-ops.org/generated-by: crdgen\n    {KEEP}"),
+            &format!("zastava.stella-ops.org/generated-by: crdgen\n{KEEP}"),
             1,
         );
         let path = folder.join(&name);
