@@ -1,1 +1,14 @@
-//! placeholder
+//! The verification engine: what an image must prove, asked of its registry. It knows registries and signatures, and
+//! nothing of Kubernetes.
+//!
+//! Order of data: [`image`] reference → [`verifier`] resolves it once → [`discover`] finds what is attached →
+//! [`check`] holds it against [`requirement`] → [`verdict`].
+
+pub mod answer;
+pub mod image;
+pub mod keychain;
+pub mod registry;
+pub mod requirement;
+pub mod sbom;
+pub mod verdict;
+pub mod verifier;

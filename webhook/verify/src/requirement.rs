@@ -1,0 +1,248 @@
+//! What an image must prove, with keys already parsed: a requirement that asks nothing can't be built.
+
+use zastava_crds::{
+    digest::Sha256Digest,
+    policy::{AdmissionSpec, Key, SbomFormat, TransparencyLog},
+};
+
+pub use crate::requirement::key::{KeyError, PublicKey};
+
+mod key;
+
+/// The policy that asks, as a verdict is bound to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PolicyIdentity {
+    /// Name of the ZastavaPolicy.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// Hash of what its `secretRef`s and `configMapRef`s resolved to: a rotated key must not meet an old verdict.
+    keys: Sha256Digest,
+}
+
+impl PolicyIdentity {
+    /// Hash over all keys of the policy.
+    pub fn keys(&self) -> &Sha256Digest {
+        &self.keys
+    }
+}
+
+/// Who may sign.
+#[derive(Clone, Debug)]
+pub struct ResolvedAuthority {
+    /// Its public key.
+    pub key: PublicKey,
+    /// How messages name it: where the key came from, and its fingerprint's first digits.
+    pub label: String,
+}
+
+/// One entry of `signatures`: at least one authority, and a threshold that distinct keys can reach.
+#[derive(Clone, Debug)]
+pub struct SignatureRequirement {
+    name: String,
+    authorities: Vec<ResolvedAuthority>,
+    threshold: usize,
+}
+
+/// The `sbom` of a policy, when it is required.
+#[derive(Clone, Debug)]
+pub struct SbomRequirement {
+    /// Formats that are accepted; empty: all.
+    pub formats: Vec<SbomFormat>,
+    /// Who must have signed it.
+    pub signed_by: SignatureRequirement,
+    /// Oldest that is accepted.
+    pub max_age: Option<std::time::Duration>,
+}
+
+/// All that one policy asks of an image; never nothing.
+#[derive(Clone, Debug)]
+pub struct PolicyRequirements {
+    policy: PolicyIdentity,
+    signatures: Vec<SignatureRequirement>,
+    sbom: Option<SbomRequirement>,
+}
+
+/// Why a policy's `admission` can't be made into requirements.
+#[derive(Debug, thiserror::Error)]
+pub enum RequirementError {
+    /// A key can't be had or read.
+    #[error("{field}: {why}")]
+    Key {
+        /// Path of the field under `spec.admission`.
+        field: String,
+        /// What is wrong with it, and the fix.
+        why: String,
+    },
+    /// A field that can't be honoured.
+    #[error("{field} is not supported by this version")]
+    Unsupported {
+        /// Path of the field under `spec.admission`.
+        field: String,
+    },
+    /// Fewer distinct keys than the threshold asks for.
+    #[error("signatures[{name}]: threshold {threshold} can't be reached with {keys} distinct keys")]
+    Threshold {
+        /// Name of the entry.
+        name: String,
+        /// As written.
+        threshold: usize,
+        /// Distinct keys.
+        keys: usize,
+    },
+    /// `signedBy` names no entry.
+    #[error("sbom.signedBy: {name:?} is not the name of an entry of signatures")]
+    SignedBy {
+        /// As written.
+        name: String,
+    },
+    /// A duration that does not parse.
+    #[error("{field}: {value:?} is not a duration such as 720h")]
+    Duration {
+        /// Path of the field under `spec.admission`.
+        field: String,
+        /// As written.
+        value: String,
+    },
+}
+
+impl RequirementError {
+    /// The closed class, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Key { .. } => "key",
+            Self::Unsupported { .. } => "unsupported",
+            Self::Threshold { .. } => "threshold",
+            Self::SignedBy { .. } => "signed_by",
+            Self::Duration { .. } => "duration",
+        }
+    }
+}
+
+impl SignatureRequirement {
+    /// A requirement that `threshold` distinct keys among `authorities` have signed.
+    pub fn new(
+        name: impl Into<String>,
+        authorities: Vec<ResolvedAuthority>,
+        threshold: usize,
+    ) -> Result<Self, RequirementError> {
+        let name = name.into();
+        let mut fingerprints: Vec<_> = authorities.iter().map(|a| a.key.fingerprint()).collect();
+        fingerprints.sort();
+        fingerprints.dedup();
+        if threshold == 0 || fingerprints.len() < threshold {
+            return Err(RequirementError::Threshold { name, threshold, keys: fingerprints.len() });
+        }
+        Ok(Self { name, authorities, threshold })
+    }
+
+    /// Name of the entry.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Who may sign; never empty.
+    pub fn authorities(&self) -> &[ResolvedAuthority] {
+        &self.authorities
+    }
+
+    /// How many distinct keys must have signed; never 0.
+    pub fn threshold(&self) -> usize {
+        self.threshold
+    }
+}
+
+impl PolicyRequirements {
+    /// From a policy's `admission`. `resolve` gives the PEM text of a key (from `pem`, a Secret or a ConfigMap), or why it
+    /// can't. `None`: this policy asks for no proof (it may still ask for a digest).
+    pub fn from_spec(
+        name: &str,
+        uid: &str,
+        generation: i64,
+        spec: &AdmissionSpec,
+        mut resolve: impl FnMut(&Key) -> Result<String, String>,
+    ) -> Result<Option<Self>, RequirementError> {
+        let mut signatures = Vec::with_capacity(spec.signatures.len());
+        for entry in &spec.signatures {
+            let mut authorities = Vec::with_capacity(entry.authorities.len());
+            for (a, authority) in entry.authorities.iter().enumerate() {
+                let field = format!("signatures[{}].authorities[{a}]", entry.name);
+                let Some(key) = &authority.key else {
+                    return Err(RequirementError::Unsupported { field: format!("{field}.keyless") });
+                };
+                if authority.transparency_log == Some(TransparencyLog::Require) {
+                    return Err(RequirementError::Unsupported { field: format!("{field}.transparencyLog: Require") });
+                }
+                let bad = |why| RequirementError::Key { field: format!("{field}.key"), why };
+                let key = resolve(key)
+                    .map_err(bad)
+                    .and_then(|pem| PublicKey::from_pem(&pem).map_err(|e| bad(e.to_string())))?;
+                let label = format!("{field} ({})", key.short());
+                authorities.push(ResolvedAuthority { key, label });
+            }
+            let threshold = usize::try_from(entry.threshold).unwrap_or(usize::MAX);
+            signatures.push(SignatureRequirement::new(&entry.name, authorities, threshold)?);
+        }
+        let sbom = match &spec.sbom {
+            Some(sbom) if sbom.required => {
+                let signed_by = match (&sbom.signed_by, signatures.as_slice()) {
+                    (Some(name), all) => all
+                        .iter()
+                        .find(|s| s.name == *name)
+                        .ok_or_else(|| RequirementError::SignedBy { name: name.clone() })?,
+                    (None, [only]) => only,
+                    (None, _) => return Err(RequirementError::SignedBy { name: String::new() }),
+                };
+                let max_age = sbom.max_age.as_deref().map(parse_age).transpose()?;
+                Some(SbomRequirement { formats: sbom.formats.clone(), signed_by: signed_by.clone(), max_age })
+            }
+            _ => None,
+        };
+        if !spec.attestations.is_empty() || !spec.base_images.is_empty() || spec.verdict.is_some() {
+            return Err(RequirementError::Unsupported { field: "attestations, baseImages and verdict".to_owned() });
+        }
+        if signatures.is_empty() && sbom.is_none() {
+            return Ok(None);
+        }
+        let keys = keys_hash(&signatures);
+        let policy = PolicyIdentity { name: name.to_owned(), uid: uid.to_owned(), generation, keys };
+        Ok(Some(Self { policy, signatures, sbom }))
+    }
+
+    /// The policy that asks.
+    pub fn policy(&self) -> &PolicyIdentity {
+        &self.policy
+    }
+
+    /// Signatures that must be there, each of them.
+    pub fn signatures(&self) -> &[SignatureRequirement] {
+        &self.signatures
+    }
+
+    /// The bill of materials that must be there.
+    pub fn sbom(&self) -> Option<&SbomRequirement> {
+        self.sbom.as_ref()
+    }
+}
+
+fn parse_age(value: &str) -> Result<std::time::Duration, RequirementError> {
+    value
+        .parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|age| std::time::Duration::try_from(age).ok())
+        .ok_or_else(|| RequirementError::Duration { field: "sbom.maxAge".to_owned(), value: value.to_owned() })
+}
+
+fn keys_hash(signatures: &[SignatureRequirement]) -> Sha256Digest {
+    let mut text = String::new();
+    for signature in signatures {
+        text.push_str(&format!("{}\n{}\n", signature.name, signature.threshold));
+        for authority in &signature.authorities {
+            text.push_str(authority.key.fingerprint().as_str());
+            text.push('\n');
+        }
+    }
+    Sha256Digest::of(text.as_bytes())
+}
