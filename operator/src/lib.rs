@@ -1,0 +1,11 @@
+//! The operator: it deploys observer and webhook as policies ask, keeps their certificates, and tells the truth about
+//! them in each policy's status.
+
+#![forbid(unsafe_code)]
+
+pub mod leader;
+
+/// Field manager of all that the operator applies. Never renamed: fields of an old name would be nobody's to remove.
+pub const FIELD_MANAGER: &str = "zastava-operator";
+/// Field manager of status writes.
+pub const STATUS_MANAGER: &str = "zastava-operator-status";
