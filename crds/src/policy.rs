@@ -50,7 +50,7 @@ pub use self::{
     validation = Rule::new("has(self.admission) || has(self.runtime)")
         .message("a policy needs admission, runtime or both: set spec.admission or spec.runtime")
         .field_path(".admission"),
-    validation = Rule::new("self.mode != 'Enforce' || !has(self.admission) || self.admission.digests != 'Off'")
+    validation = Rule::new("self.mode != 'Enforce' || !has(self.admission) || !has(self.admission.digests) || self.admission.digests != 'Off'")
         .message("mode Enforce needs pinned images: set spec.admission.digests to Resolve or Require, or spec.mode to Warn or Audit")
         .field_path(".admission.digests"),
     validation = Rule::new("!has(self.scan) || !has(self.scan.on) || !('Drift' in self.scan.on) || has(self.runtime)")

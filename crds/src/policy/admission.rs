@@ -24,8 +24,9 @@ pub struct AdmissionSpec {
     #[serde(default)]
     pub unmatched: Unmatched,
     /// Resolve pins `tag@digest` on pods (and only on pods), Require refuses what is not pinned, Off leaves tags alone.
-    #[serde(default)]
-    pub digests: Digests,
+    /// Absent: Resolve in mode Enforce, Off otherwise. Audit never changes a pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digests: Option<Digests>,
     /// Signatures an image must carry; each entry must be satisfied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -69,10 +70,9 @@ pub enum Unmatched {
 }
 
 /// What becomes of a tag.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Digests {
     /// Pin `tag@digest` on pods.
-    #[default]
     Resolve,
     /// Refuse a pod whose image has no digest.
     Require,
