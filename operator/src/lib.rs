@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 pub mod leader;
 
 /// Field manager of all that the operator applies. Never renamed: fields of an old name would be nobody's to remove.
