@@ -20,8 +20,8 @@ kubernetes|0|-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 
 etcd|0|-ldflags=-s -w|etcd=go.etcd.io/etcd/server/v3
 containerd|0|-ldflags=-s -w -X github.com/containerd/containerd/v2/version.Version=2.4.2|containerd=github.com/containerd/containerd/v2/cmd/containerd containerd-shim-runc-v2=github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2 ctr=github.com/containerd/containerd/v2/cmd/ctr
 runc|1|-tags=seccomp -ldflags=-s -w|runc=github.com/opencontainers/runc
-cni|0|-ldflags=-s -w|bridge=github.com/containernetworking/plugins/plugins/main/bridge loopback=github.com/containernetworking/plugins/plugins/main/loopback host-local=github.com/containernetworking/plugins/plugins/ipam/host-local portmap=github.com/containernetworking/plugins/plugins/meta/portmap
-crane|0|-ldflags=-s -w|crane=github.com/google/go-containerregistry/cmd/crane
+cni|0|-ldflags=-s -w|ptp=github.com/containernetworking/plugins/plugins/main/ptp loopback=github.com/containernetworking/plugins/plugins/main/loopback host-local=github.com/containernetworking/plugins/plugins/ipam/host-local
+crane|0|-ldflags=-s -w|crane=github.com/google/go-containerregistry/cmd/crane registry=.
 coredns|0|-ldflags=-s -w|coredns=github.com/coredns/coredns
 helm|0|-ldflags=-s -w|helm=helm.sh/helm/v4/cmd/helm
 cosign|0|-ldflags=-s -w|cosign=github.com/sigstore/cosign/v3/cmd/cosign
