@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// What was found about a workload: one object for one thing, however often it happens.
+#[allow(clippy::duplicated_attributes, reason = "printer columns repeat their keys")]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "zastava.stella-ops.org",

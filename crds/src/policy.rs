@@ -22,6 +22,7 @@ pub use self::{
 
 /// What may start, and what may run, in the pods it matches. One policy speaks for both ends: admission verifies an
 /// image before it starts, the observer watches what its containers really execute.
+#[allow(clippy::duplicated_attributes, reason = "printer columns repeat their keys")]
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "zastava.stella-ops.org",

@@ -1,6 +1,8 @@
 //! The rules of the CRDs, evaluated in process: each refuses its example with its message, and the documents' own
 //! examples pass. The same table runs against a real API server in tests/e2e.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use kube::CustomResourceExt;

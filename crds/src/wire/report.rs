@@ -41,6 +41,7 @@ pub struct BatchMark {
 }
 
 /// One record of a batch.
+#[allow(clippy::large_enum_variant, reason = "nearly all records are of the larger kind")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum Report {
