@@ -49,9 +49,9 @@ impl FromStr for Sha256Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let valid = text
-            .strip_prefix("sha256:")
-            .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        let valid = text.strip_prefix("sha256:").is_some_and(|hex| {
+            hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        });
         if valid { Ok(Self(text.to_owned())) } else { Err(DigestError(text.chars().take(100).collect())) }
     }
 }
@@ -122,7 +122,14 @@ mod tests {
     fn only_the_canonical_form_is_a_digest() {
         let good = format!("sha256:{}", "a".repeat(64));
         assert_eq!(good.parse::<Sha256Digest>().unwrap().as_str(), good);
-        for bad in ["", "sha256:", "sha512:00", &format!("sha256:{}", "A".repeat(64)), &format!("sha256:{}", "a".repeat(63)), &"a".repeat(64)] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha512:00",
+            &format!("sha256:{}", "A".repeat(64)),
+            &format!("sha256:{}", "a".repeat(63)),
+            &"a".repeat(64),
+        ] {
             assert!(bad.parse::<Sha256Digest>().is_err(), "{bad}");
         }
     }

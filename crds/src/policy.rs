@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     admission::{
-        AdmissionSpec, Attestation, Authority, Digests, FailurePolicy, Key, Keyless, KeyRef, OnUnavailable, Sbom,
+        AdmissionSpec, Attestation, Authority, Digests, FailurePolicy, Key, KeyRef, Keyless, OnUnavailable, Sbom,
         SbomFormat, Signature, TransparencyLog, Unmatched, VerdictSpec,
     },
     exception::{ExceptionMatch, PolicyException},
@@ -36,14 +36,51 @@ pub use self::{
     cel,
     selectable = ".spec.mode",
     doc = "A ZastavaPolicy says which images may start in the pods it matches, and what their containers may execute.",
-    printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "Audit records, Warn tells, Enforce refuses and kills"),
-    printcolumn(name = "Observer", type_ = "string", json_path = ".status.observer.summary", description = "Nodes that observe / nodes that run matched pods"),
-    printcolumn(name = "Webhook", type_ = "string", json_path = ".status.webhook.summary", description = "Webhook replicas that are ready / desired"),
-    printcolumn(name = "Violating", type_ = "integer", json_path = ".status.matched.violating", description = "Matched pods with an open finding"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "The policy is in force everywhere it should be"),
+    printcolumn(
+        name = "Mode",
+        type_ = "string",
+        json_path = ".spec.mode",
+        description = "Audit records, Warn tells, Enforce refuses and kills"
+    ),
+    printcolumn(
+        name = "Observer",
+        type_ = "string",
+        json_path = ".status.observer.summary",
+        description = "Nodes that observe / nodes that run matched pods"
+    ),
+    printcolumn(
+        name = "Webhook",
+        type_ = "string",
+        json_path = ".status.webhook.summary",
+        description = "Webhook replicas that are ready / desired"
+    ),
+    printcolumn(
+        name = "Violating",
+        type_ = "integer",
+        json_path = ".status.matched.violating",
+        description = "Matched pods with an open finding"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status",
+        description = "The policy is in force everywhere it should be"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason", priority = 1, description = "Why it is or is not ready"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1, description = "The same in words"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1,
+        description = "Why it is or is not ready"
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1,
+        description = "The same in words"
+    ),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -106,7 +143,20 @@ pub struct MatchSpec {
 }
 
 /// How far a policy goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema, strum::IntoStaticStr, strum::Display)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    strum::IntoStaticStr,
+    strum::Display,
+)]
 pub enum Mode {
     /// Record what would happen, change nothing.
     #[default]

@@ -85,8 +85,7 @@ fn every_rule_has_an_example() {
     let mut rules = BTreeSet::new();
     messages(&serde_json::to_value(ZastavaPolicy::crd()).unwrap(), &mut rules);
     let cases = cases();
-    let missing: Vec<_> =
-        rules.iter().filter(|rule| !cases.iter().any(|case| rule.contains(&case.message))).collect();
+    let missing: Vec<_> = rules.iter().filter(|rule| !cases.iter().any(|case| rule.contains(&case.message))).collect();
     assert!(missing.is_empty(), "rules without an invalid example: {missing:?}");
 }
 

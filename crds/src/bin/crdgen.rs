@@ -10,8 +10,7 @@ use zastava_crds::{finding::RuntimeFinding, policy::ZastavaPolicy};
 const KEEP: &str = "    {{- if .Values.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n";
 
 fn main() -> Result<()> {
-    let folder: PathBuf =
-        env::args_os().nth(1).context("usage: crdgen FOLDER (the chart's templates folder)")?.into();
+    let folder: PathBuf = env::args_os().nth(1).context("usage: crdgen FOLDER (the chart's templates folder)")?.into();
     for crd in [ZastavaPolicy::crd(), RuntimeFinding::crd()] {
         let name = format!("{}.yaml", crd.spec.names.plural);
         let mut value = serde_json::to_value(&crd)?;

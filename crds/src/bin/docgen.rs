@@ -25,7 +25,8 @@ fn main() -> Result<()> {
 fn kind(text: &mut String, crd: &CustomResourceDefinition) -> Result<()> {
     let names = &crd.spec.names;
     let version = crd.spec.versions.first().context("a CRD has a version")?;
-    let schema = version.schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()).context("a version has a schema")?;
+    let schema =
+        version.schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()).context("a version has a schema")?;
     let schema = serde_json::to_value(schema)?;
     writeln!(text, "\n## {}\n\n{}\n", names.kind, prose(&schema))?;
     let short = names.short_names.iter().flatten().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");

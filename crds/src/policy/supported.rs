@@ -29,7 +29,8 @@ pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
         if admission.verdict.is_some() {
             fields.push("spec.admission.verdict".to_owned());
         }
-        if admission.digests == Some(Digests::Off) && admission.sbom.as_ref().is_some_and(|sbom| sbom.max_age.is_some()) {
+        if admission.digests == Some(Digests::Off) && admission.sbom.as_ref().is_some_and(|sbom| sbom.max_age.is_some())
+        {
             fields.push("spec.admission.sbom.maxAge with digests: Off".to_owned());
         }
     }

@@ -88,7 +88,9 @@ pub struct AdmissionRecord {
 }
 
 /// What admission decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr, strum::Display)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr, strum::Display,
+)]
 pub enum AdmissionOutcome {
     /// Refused.
     Denied,
