@@ -60,7 +60,7 @@ pub struct RuntimeFindingSpec {
     pub acknowledgement: Option<Acknowledgement>,
 }
 
-/// A person's word that a finding is known.
+/// A person's word that a finding is known. The only part that people edit.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acknowledgement {

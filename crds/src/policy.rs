@@ -167,7 +167,7 @@ pub enum Mode {
     Enforce,
 }
 
-/// What asks for a scan.
+/// Which findings ask for a scan. Absent: drift does.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScanSpec {

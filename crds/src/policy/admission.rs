@@ -1,10 +1,12 @@
 //! What an image must prove before it may start.
+//!
+//! `kubectl explain` prints an optional field by the doc of its type, so both say the whole.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What an image must prove before it may start.
+/// What an image must prove before it may start. Absent: this policy asks nothing at admission.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -50,7 +52,8 @@ pub struct AdmissionSpec {
     pub verdict: Option<VerdictSpec>,
 }
 
-/// What becomes of a request whose verdict is unknown.
+/// What becomes of a pod whose verdict is unknown, or when the webhook can't be reached: Fail refuses it, Ignore lets it
+/// in and records it. Absent: Fail in mode Enforce, Ignore otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum FailurePolicy {
     /// Refuse.
@@ -69,7 +72,8 @@ pub enum Unmatched {
     Deny,
 }
 
-/// What becomes of a tag.
+/// Resolve pins `tag@digest` on pods (and only on pods), Require refuses what is not pinned, Off leaves tags alone.
+/// Absent: Resolve in mode Enforce, Off otherwise. Audit never changes a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Digests {
     /// Pin `tag@digest` on pods.
@@ -186,7 +190,7 @@ pub struct Keyless {
     pub trust_root: Option<KeyRef>,
 }
 
-/// Whether a signature needs an entry in a transparency log.
+/// Whether a signature needs an entry in a transparency log. Absent: Ignore for a key, Require for keyless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum TransparencyLog {
     /// No entry is looked at, no log is asked.
@@ -262,7 +266,8 @@ pub struct VerdictSpec {
     pub max_age: Option<String>,
 }
 
-/// What becomes of an image while the backend can't be asked.
+/// What becomes of an image while the backend can't be asked: Deny, Allow, or LastKnown (the last word, up to maxAge).
+/// Absent: Deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnUnavailable {
     /// Refuse.
