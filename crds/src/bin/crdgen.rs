@@ -4,6 +4,7 @@ use std::{env, fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use kube::CustomResourceExt;
+use serde_json::Value;
 use zastava_crds::{finding::RuntimeFinding, policy::ZastavaPolicy};
 
 /// Helm's guard of what a user may want to keep, and the value that turns it off.
@@ -15,6 +16,7 @@ fn main() -> Result<()> {
         let name = format!("{}.yaml", crd.spec.names.plural);
         let mut value = serde_json::to_value(&crd)?;
         value["metadata"]["annotations"] = serde_json::json!({ "zastava.stella-ops.org/generated-by": "crdgen" });
+        kubernetes_manners(&mut value);
         let yaml = serde_saphyr::to_string(&value)?;
         // CEL and descriptions may hold braces that Helm would read as its own.
         let escaped = yaml.replace("{{", "{{ \"{{\" }}");
@@ -27,4 +29,24 @@ fn main() -> Result<()> {
         fs::write(&path, guarded).with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// The API server warns of formats it does not know (the bounds say unsigned already), and `kubectl explain` breaks a
+/// line wherever a description does.
+fn kubernetes_manners(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if fields.get("format").is_some_and(|format| format == "uint32" || format == "uint64") {
+                fields.insert("format".to_owned(), "int64".into());
+            }
+            if let Some(Value::String(description)) = fields.get_mut("description") {
+                let paragraphs: Vec<_> =
+                    description.split("\n\n").map(|p| p.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+                *description = paragraphs.join("\n\n");
+            }
+            fields.values_mut().for_each(kubernetes_manners);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(kubernetes_manners),
+        _ => {}
+    }
 }
