@@ -67,7 +67,7 @@ links() {
   while IFS= read -r file; do
     while IFS= read -r target; do
       [ -e "$(dirname "$file")/$target" ] || { say "$file: link to $target, which is not there"; bad=1; }
-    done < <(grep -oE '\]\([^)#:]+(#[^)]*)?\)' "$file" | sed -E 's/^\]\(//; s/(#[^)]*)?\)$//' | sort -u)
+    done < <(sed 's/`[^`]*`//g' "$file" | grep -oE '\]\([^)#:]+(#[^)]*)?\)' | sed -E 's/^\]\(//; s/(#[^)]*)?\)$//' | sort -u)
   done < <(git ls-files -- '*.md')
   return $bad
 }

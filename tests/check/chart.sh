@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # $work is of tests/check.sh
 # Checks of the charts, sourced by tests/check.sh: lint, rendered variants against the API's schemas, and rules that a
 # rendered release must keep. Needs $work, say, wrong and schemas.
 

@@ -38,6 +38,7 @@ go_version=$(GOTOOLCHAIN=local go env GOVERSION)
 
 key_of() { # group cgo flags packages
   { printf '%s\n' "$go_version" "$(go env GOARCH)" "$2" "$3" "$4"
+    # shellcheck disable=SC2046 # names of our own, without spaces
     cd "$here/$1" && sha256sum go.mod go.sum $(find . -maxdepth 1 -name '*.go' | sort)
   } | sha256sum | cut -c1-16
 }
@@ -71,6 +72,7 @@ build_group() { # group cgo flags packages
   temp=$(mktemp -d "$cache/groups/.building.XXXXXX")
   say "tools: building $group ..."
   # The flags hold spaces inside -ldflags=..., which is always last.
+  # shellcheck disable=SC2206 # a list of flags
   case $flags in
     *" -ldflags="*) arguments=(${flags%% -ldflags=*} "-ldflags=${flags#* -ldflags=}") ;;
     *) arguments=("$flags") ;;
