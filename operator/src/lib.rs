@@ -3,8 +3,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod certificates;
 pub mod leader;
+pub mod metrics;
+pub mod nodes;
+pub mod policy;
+pub mod rollout;
 
 /// Field manager of all that the operator applies. Never renamed: fields of an old name would be nobody's to remove.
 pub const FIELD_MANAGER: &str = "zastava-operator";

@@ -1,0 +1,9 @@
+//! Nodes: what each observer says of itself, and the rules that all of them hold.
+
+mod registry;
+mod rules;
+
+pub use self::{
+    registry::{NodeRegistry, NodeView, TooManyNodes},
+    rules::{RuleBook, rule_set},
+};
