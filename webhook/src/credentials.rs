@@ -1,0 +1,131 @@
+//! Credentials for a workload's images, merged as the kubelet merges them: the pod's pull secrets, its service
+//! account's, and what is configured for Zastava. Tenants' secrets are read in listed namespaces only.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use moka::future::Cache;
+use tokio::time::{Instant, timeout_at};
+use zastava_verify::{answer::UnknownCause, keychain::Keychain};
+
+use crate::{cluster::Cluster, review::request::Workload};
+
+/// How long a pull secret is remembered: a changed one counts this much later.
+const TTL: Duration = Duration::from_secs(60);
+/// Pull secrets remembered at most.
+const MAX_SECRETS: u64 = 1_000;
+/// Pull secrets looked at for one workload at most.
+const MAX_FOR_ONE: usize = 16;
+
+/// Where credentials come from.
+#[derive(Debug)]
+pub struct Credentials {
+    listed: BTreeSet<String>,
+    configured: ArcSwap<Keychain>,
+    secrets: Cache<(String, String), Arc<Keychain>>,
+    accounts: Cache<(String, String), Arc<Vec<String>>>,
+}
+
+/// What a workload's images are asked for with.
+#[derive(Debug)]
+pub struct Access {
+    /// All credentials that could be had.
+    pub keychain: Keychain,
+    /// Why there may be more that could not, and what to do.
+    pub withheld: Option<String>,
+}
+
+impl Credentials {
+    /// Reads pull secrets in these namespaces and no others.
+    pub fn new(listed: impl IntoIterator<Item = String>) -> Self {
+        let secrets = Cache::builder().max_capacity(MAX_SECRETS).time_to_live(TTL).build();
+        let accounts = Cache::builder().max_capacity(MAX_SECRETS).time_to_live(TTL).build();
+        Self { listed: listed.into_iter().collect(), configured: ArcSwap::default(), secrets, accounts }
+    }
+
+    /// Sets the credentials that are configured for Zastava itself.
+    pub fn configure(&self, keychain: Keychain) {
+        self.configured.store(Arc::new(keychain));
+    }
+
+    /// The credentials for a workload. What can't be read in time is left out, and `withheld` says so.
+    pub async fn of(&self, cluster: &impl Cluster, workload: &Workload, deadline: Instant) -> Access {
+        let configured = self.configured.load();
+        if !self.listed.contains(&workload.namespace) {
+            let withheld = format!(
+                "if a pull secret is needed: add namespace {} to registries.pullSecrets.namespaces of Zastava's chart",
+                workload.namespace
+            );
+            return Access { keychain: Keychain::clone(&configured), withheld: Some(withheld) };
+        }
+        match timeout_at(deadline, self.read(cluster, workload)).await {
+            Ok((keychain, withheld)) => Access { keychain: keychain.merged(&configured), withheld },
+            Err(_) => {
+                let withheld = "the pod's pull secrets could not be read in time: try again".to_owned();
+                Access { keychain: Keychain::clone(&configured), withheld: Some(withheld) }
+            }
+        }
+    }
+
+    /// What could be read, and what went wrong with the rest.
+    async fn read(&self, cluster: &impl Cluster, workload: &Workload) -> (Keychain, Option<String>) {
+        let namespace = &workload.namespace;
+        let (of_account, mut wrong) = match self.of_account(cluster, namespace, &workload.service_account).await {
+            Ok(names) => (names, None),
+            Err(why) => (Arc::default(), Some(why)),
+        };
+        let mut names: Vec<&String> = Vec::new();
+        for name in workload.pull_secrets.iter().chain(of_account.iter()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        if names.len() > MAX_FOR_ONE {
+            wrong = Some(format!("the pod names {} pull secrets, {MAX_FOR_ONE} are read", names.len()));
+        }
+        let mut keychain = Keychain::default();
+        for name in names.into_iter().take(MAX_FOR_ONE) {
+            match self.of_secret(cluster, namespace, name).await {
+                Ok(secret) => keychain = keychain.merged(&secret),
+                Err(why) => wrong = Some(why),
+            }
+        }
+        (keychain, wrong)
+    }
+
+    async fn of_account(
+        &self,
+        cluster: &impl Cluster,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<Vec<String>>, String> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let read = async {
+            let names = cluster.pull_secrets_of(namespace, name).await.map_err(|error| error.to_string())?;
+            Ok::<_, String>(Arc::new(names.unwrap_or_default()))
+        };
+        self.accounts.try_get_with(key, read).await.map_err(|error| String::clone(&error))
+    }
+
+    /// The kubelet goes on without a pull secret that does not exist, and so does this; it is looked for again each time.
+    async fn of_secret(&self, cluster: &impl Cluster, namespace: &str, name: &str) -> Result<Arc<Keychain>, String> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let what = || format!("pull secret {namespace}/{name}");
+        let read = async {
+            let config = cluster.pull_secret(namespace, name).await.map_err(|error| error.to_string())?;
+            let config = config.ok_or_else(|| format!("{} does not exist", what()))?;
+            Keychain::from_docker_config(&config).map(Arc::new).map_err(|error| format!("{}: {error}", what()))
+        };
+        self.secrets.try_get_with(key, read).await.map_err(|error| String::clone(&error))
+    }
+}
+
+impl Access {
+    /// What to do about an unknown verdict: where credentials were withheld and may be what is missing, how to give them.
+    pub fn next_step(&self, cause: UnknownCause, otherwise: String) -> String {
+        match (&self.withheld, cause) {
+            (Some(withheld), UnknownCause::Unauthorized | UnknownCause::ImageNotFound) => withheld.clone(),
+            _ => otherwise,
+        }
+    }
+}

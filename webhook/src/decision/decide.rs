@@ -1,0 +1,196 @@
+//! From what one policy says about each image to the answer for the request.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use zastava_crds::{
+    digest::ImageDigest,
+    policy::{FailurePolicy, Mode},
+    wire::{
+        event::Severity,
+        report::{AdmissionOutcome, AdmissionRecord, DECISION_SCHEMA},
+    },
+};
+
+use super::{
+    judgement::{Judged, Judgement, Problem},
+    text::{self, Told},
+};
+use crate::{policies::policy::Policy, review::request::Workload};
+
+/// Bytes of a record's message at most, by its schema.
+const MAX_RECORD_MESSAGE: usize = 1024;
+/// Images that audit annotations tell of at most.
+const MAX_ANNOTATED: usize = 8;
+
+/// How an answer ended, mildest first: the strictest image counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
+pub enum Outcome {
+    /// The policy does not speak for it.
+    NotApplicable,
+    /// Every image that is asked about satisfies.
+    Allowed,
+    /// An exception of the policy covers one.
+    Excepted,
+    /// A template's image could not be verified; its pods will be asked about.
+    Deferred,
+    /// Would be refused under Enforce.
+    WouldDeny,
+    /// The same, and whoever applies was told.
+    Warned,
+    /// The verdict is unknown, and it was let in.
+    AdmittedUnverified,
+    /// Refused.
+    Denied,
+}
+
+/// The answer to one request under one policy.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it is refused, for the person who asked.
+    pub message: Option<String>,
+    /// Warnings for the same.
+    pub warnings: Vec<String>,
+    /// For the audit log.
+    pub annotations: BTreeMap<String, String>,
+    /// For findings; empty on a dry run.
+    pub records: Vec<AdmissionRecord>,
+}
+
+/// What becomes of one image.
+struct Consequence<'a> {
+    outcome: Outcome,
+    record: Option<AdmissionOutcome>,
+    problem: Option<&'a Problem>,
+}
+
+fn consequence<'a>(policy: &Policy, template: bool, judged: &'a Judged) -> Consequence<'a> {
+    use AdmissionOutcome as Record;
+    let (outcome, record, problem) = match judged {
+        Judged::NotSelected => (Outcome::NotApplicable, None, None),
+        Judged::Satisfied { .. } => (Outcome::Allowed, None, None),
+        Judged::Excepted { .. } => (Outcome::Excepted, None, None),
+        Judged::Failed(problem) => match policy.mode {
+            Mode::Enforce => (Outcome::Denied, Some(Record::Denied), Some(problem)),
+            Mode::Warn => (Outcome::Warned, Some(Record::Warned), Some(problem)),
+            Mode::Audit => (Outcome::WouldDeny, Some(Record::WouldDeny), Some(problem)),
+        },
+        // The pods of a template come with their own requests: theirs is the record, and the refusal.
+        Judged::Unknown(problem) if template => (Outcome::Deferred, None, Some(problem)),
+        Judged::Unknown(problem) => match (policy.mode, policy.failure_policy) {
+            (Mode::Enforce, FailurePolicy::Fail) => (Outcome::Denied, Some(Record::Denied), Some(problem)),
+            _ => (Outcome::AdmittedUnverified, Some(Record::AdmittedUnverified), Some(problem)),
+        },
+    };
+    Consequence { outcome, record, problem }
+}
+
+/// Decides. `judgements` are those of every image that the request brings in.
+pub fn decide(policy: &Policy, workload: &Workload, judgements: &[Judgement], now: Timestamp) -> Decision {
+    let template = workload.kind.is_template();
+    let consequences: Vec<_> = judgements.iter().map(|j| (j, consequence(policy, template, &j.judged))).collect();
+    let outcome = consequences.iter().map(|(_, c)| c.outcome).max().unwrap_or(Outcome::NotApplicable);
+    let told = |keep: fn(Outcome) -> bool| -> Vec<Told<'_>> {
+        consequences
+            .iter()
+            .filter(|(_, c)| keep(c.outcome))
+            .filter_map(|(j, c)| {
+                let unknown = matches!(j.judged, Judged::Unknown(_));
+                Some(Told { image: &j.image, problem: c.problem?, unknown })
+            })
+            .collect()
+    };
+    let refused = told(|outcome| outcome == Outcome::Denied);
+    let warned = match policy.mode {
+        Mode::Audit => Vec::new(),
+        Mode::Warn | Mode::Enforce => told(|outcome| outcome != Outcome::Denied),
+    };
+    let records = if workload.dry_run {
+        Vec::new()
+    } else {
+        let recorded = consequences.iter().filter_map(|(j, c)| Some((j, c.record?, c.problem?)));
+        recorded.map(|(j, record, problem)| to_record(policy, workload, j, record, problem, now)).collect()
+    };
+    Decision {
+        outcome,
+        message: (!refused.is_empty()).then(|| text::refusal(policy, &refused, judgements.len())),
+        warnings: text::warnings(policy, &warned),
+        annotations: annotations(policy, outcome, judgements, &told(|_| true)),
+        records,
+    }
+}
+
+fn annotations(
+    policy: &Policy,
+    outcome: Outcome,
+    judgements: &[Judgement],
+    told: &[Told<'_>],
+) -> BTreeMap<String, String> {
+    let outcome: &'static str = outcome.into();
+    let mut annotations = BTreeMap::from([
+        ("decision".to_owned(), outcome.to_owned()),
+        ("policy".to_owned(), policy.reference.name.clone()),
+        ("policy-hash".to_owned(), policy.reference.hash.clone()),
+    ]);
+    let exceptions: Vec<_> = judgements
+        .iter()
+        .filter_map(|j| match &j.judged {
+            Judged::Excepted { name } => Some(format!("{} {}: {name}", j.image.field, j.image.container)),
+            _ => None,
+        })
+        .take(MAX_ANNOTATED)
+        .collect();
+    if !exceptions.is_empty() {
+        annotations.insert("exceptions".to_owned(), exceptions.join("; "));
+    }
+    for (i, told) in told.iter().take(MAX_ANNOTATED).enumerate() {
+        annotations.insert(format!("image-{i}"), text::line(*told));
+    }
+    annotations
+}
+
+fn to_record(
+    policy: &Policy,
+    workload: &Workload,
+    judgement: &Judgement,
+    outcome: AdmissionOutcome,
+    problem: &Problem,
+    now: Timestamp,
+) -> AdmissionRecord {
+    let image = &judgement.image;
+    AdmissionRecord {
+        schema: DECISION_SCHEMA.to_owned(),
+        event_id: format!("{}/{}", workload.request_uid, image.container),
+        decided_at: now,
+        namespace: workload.namespace.clone(),
+        workload: workload.owner.clone(),
+        container: image.container.clone(),
+        image: text::bounded(&image.reference, 512),
+        digest: problem.digest.clone().or_else(|| written_digest(&image.reference)),
+        outcome,
+        policy: policy.reference.clone(),
+        requirement: text::bounded(&problem.requirement, 256),
+        message: bytes_bounded(format!("{}; next: {}", problem.found, problem.next_step)),
+        severity: severity(outcome),
+    }
+}
+
+fn written_digest(reference: &str) -> Option<ImageDigest> {
+    let digest = reference.split_once('@')?.1.parse().ok()?;
+    Some(ImageDigest { kind: zastava_crds::digest::DigestKind::Unresolved, digest })
+}
+
+fn bytes_bounded(mut message: String) -> String {
+    message.truncate(message.floor_char_boundary(MAX_RECORD_MESSAGE));
+    message
+}
+
+fn severity(outcome: AdmissionOutcome) -> Severity {
+    match outcome {
+        AdmissionOutcome::Denied | AdmissionOutcome::Warned | AdmissionOutcome::WouldDeny => Severity::Medium,
+        AdmissionOutcome::AdmittedUnverified => Severity::Low,
+    }
+}

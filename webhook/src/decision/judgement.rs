@@ -1,0 +1,71 @@
+//! What one policy says about one image of a request.
+
+use zastava_crds::digest::ImageDigest;
+use zastava_verify::verdict::{Refusal, UnknownVerdict};
+
+use crate::review::images::ImageUse;
+
+/// What one policy says about one image of a request.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The image, where it is named.
+    pub image: ImageUse,
+    /// What is said about it.
+    pub judged: Judged,
+}
+
+/// What is said about an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// `match.images` of the policy does not select it.
+    NotSelected,
+    /// An exception of the policy covers it.
+    Excepted {
+        /// Its name.
+        name: String,
+    },
+    /// All that is asked was shown.
+    Satisfied {
+        /// The digest that satisfies.
+        digest: ImageDigest,
+    },
+    /// It was shown that the image does not satisfy the policy.
+    Failed(Problem),
+    /// Nothing can be said.
+    Unknown(Problem),
+}
+
+/// Why an image does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What the reference resolved to, if it did.
+    pub digest: Option<ImageDigest>,
+    /// The requirement, such as `signatures[release]`.
+    pub requirement: String,
+    /// What was found instead.
+    pub found: String,
+    /// What to do.
+    pub next_step: String,
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            digest: refusal.digest,
+            requirement: refusal.requirement,
+            found: refusal.found,
+            next_step: refusal.next_step,
+        }
+    }
+}
+
+impl From<UnknownVerdict> for Problem {
+    fn from(unknown: UnknownVerdict) -> Self {
+        Self {
+            digest: unknown.digest,
+            requirement: "verification".to_owned(),
+            found: unknown.message,
+            next_step: unknown.next_step,
+        }
+    }
+}

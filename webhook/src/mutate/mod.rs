@@ -1,0 +1,3 @@
+//! Pins the digests of pods, and only of pods.
+
+pub mod pin;

@@ -1,0 +1,246 @@
+//! One policy, compiled: its scope, its exceptions, and what it asks of an image.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use kube::{
+    ResourceExt,
+    core::{Selector, SelectorExt},
+};
+use zastava_crds::{
+    canonical,
+    digest::Sha256Digest,
+    policy::{Digests, FailurePolicy, Key, LabelSelector, Mode, PolicyException, ZastavaPolicy, supported},
+    wire::event::PolicyRef,
+};
+use zastava_verify::{image::ImageReference, requirement::PolicyRequirements};
+
+use super::globs::Globs;
+
+/// Labels of a pod or a namespace.
+pub type Labels = BTreeMap<String, String>;
+
+/// A policy as this replica holds it.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// It decides.
+    InForce(Arc<Policy>),
+    /// It does not, for the same reasons as the operator has.
+    Skipped {
+        /// Its name.
+        name: String,
+        /// Why it does not decide.
+        reason: String,
+    },
+}
+
+/// A policy that decides.
+#[derive(Debug)]
+pub struct Policy {
+    /// Name, UID and hash of the spec, as records carry them.
+    pub reference: PolicyRef,
+    /// Audit, Warn or Enforce.
+    pub mode: Mode,
+    /// What becomes of an unknown verdict under Enforce.
+    pub failure_policy: FailurePolicy,
+    /// As written; absent means what the mode makes of it.
+    pub digests: Option<Digests>,
+    /// Which pods and images it speaks for.
+    pub scope: Scope,
+    /// What it asks.
+    pub requirements: Requirements,
+    exceptions: Vec<Exception>,
+}
+
+/// Which pods and images a policy speaks for.
+#[derive(Debug)]
+pub struct Scope {
+    /// On the namespace's labels.
+    pub namespaces: Option<Selector>,
+    /// On the pod's labels.
+    pub pods: Option<Selector>,
+    /// On the canonical name of the image; absent: every image.
+    pub images: Option<Globs>,
+}
+
+/// What a policy asks of an image.
+#[derive(Clone, Debug)]
+pub enum Requirements {
+    /// To be proven.
+    Proof(Arc<PolicyRequirements>),
+    /// No more than a digest.
+    DigestOnly,
+    /// It can't be said what: a key can't be read. Every verdict is unknown.
+    Unreadable {
+        /// Path of the field.
+        field: String,
+        /// What is wrong with it, and the fix.
+        why: String,
+    },
+}
+
+/// An exception that speaks for admission.
+#[derive(Debug)]
+struct Exception {
+    name: String,
+    expires: Timestamp,
+    namespaces: Vec<String>,
+    pods: Option<Selector>,
+    images: Option<Globs>,
+    digests: Vec<Sha256Digest>,
+}
+
+/// An image in its pod, as exceptions look at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Occurrence<'a> {
+    /// Namespace of the pod.
+    pub namespace: &'a str,
+    /// Labels of the pod.
+    pub labels: &'a Labels,
+    /// The image.
+    pub image: &'a ImageReference,
+    /// What it resolved to, if more is known than the reference says.
+    pub digest: Option<&'a Sha256Digest>,
+}
+
+impl Standing {
+    /// Compiles a policy; `key` gives the PEM text that a key or its reference stands for.
+    pub fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, String>) -> Self {
+        let name = policy.name_any();
+        match compile(policy, key) {
+            Ok(policy) => Self::InForce(Arc::new(policy)),
+            Err(reason) => Self::Skipped { name, reason },
+        }
+    }
+}
+
+fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, String>) -> Result<Policy, String> {
+    let spec = &policy.spec;
+    if spec.suspend {
+        return Err("spec.suspend is true".to_owned());
+    }
+    let Some(admission) = &spec.admission else {
+        return Err("spec.admission is absent".to_owned());
+    };
+    let unsupported = supported::unsupported_fields(spec);
+    if let Some(first) = unsupported.first() {
+        return Err(format!("{first} is not supported by this version"));
+    }
+    if let Err(invalid) = policy.validate_cel() {
+        return Err(format!("the spec is not valid: {invalid}"));
+    }
+    let scope = Scope {
+        namespaces: selector("spec.match.namespaceSelector", spec.match_.namespace_selector.as_ref())?,
+        pods: selector("spec.match.podSelector", spec.match_.pod_selector.as_ref())?,
+        images: globs("spec.match.images", spec.match_.images.iter().map(String::as_str))?,
+    };
+    // An exception that names executed paths speaks for the runtime alone.
+    let exceptions = spec
+        .exceptions
+        .iter()
+        .enumerate()
+        .filter(|(_, exception)| exception.match_.paths.is_empty())
+        .map(|(i, exception)| compile_exception(i, exception))
+        .collect::<Result<_, _>>()?;
+    let uid = policy.uid().unwrap_or_default();
+    let requirements = match PolicyRequirements::from_spec(
+        &policy.name_any(),
+        &uid,
+        policy.metadata.generation.unwrap_or_default(),
+        admission,
+        key,
+    ) {
+        Ok(Some(requirements)) => Requirements::Proof(Arc::new(requirements)),
+        Ok(None) => Requirements::DigestOnly,
+        Err(error) => Requirements::Unreadable { field: "spec.admission".to_owned(), why: error.to_string() },
+    };
+    let hash = canonical::hash(spec).map_err(|error| error.to_string())?;
+    Ok(Policy {
+        reference: PolicyRef { name: policy.name_any(), uid, hash },
+        mode: spec.mode,
+        failure_policy: admission.failure_policy.unwrap_or(match spec.mode {
+            Mode::Enforce => FailurePolicy::Fail,
+            Mode::Audit | Mode::Warn => FailurePolicy::Ignore,
+        }),
+        digests: admission.digests,
+        scope,
+        requirements,
+        exceptions,
+    })
+}
+
+fn compile_exception(i: usize, exception: &PolicyException) -> Result<Exception, String> {
+    let at = format!("spec.exceptions[{i}].match");
+    let (digests, names): (Vec<_>, Vec<_>) =
+        exception.match_.images.iter().partition(|image| image.parse::<Sha256Digest>().is_ok());
+    let images = globs(&format!("{at}.images"), names.into_iter().map(String::as_str))?;
+    Ok(Exception {
+        name: exception.name.clone(),
+        expires: exception.expires.0,
+        namespaces: exception.match_.namespaces.clone(),
+        pods: selector(&format!("{at}.podSelector"), exception.match_.pod_selector.as_ref())?,
+        images,
+        digests: digests.into_iter().filter_map(|digest| digest.parse().ok()).collect(),
+    })
+}
+
+fn selector(field: &str, selector: Option<&LabelSelector>) -> Result<Option<Selector>, String> {
+    selector.map(|s| Selector::try_from(s.clone()).map_err(|error| format!("{field}: {error}"))).transpose()
+}
+
+fn globs<'a>(field: &str, globs: impl IntoIterator<Item = &'a str>) -> Result<Option<Globs>, String> {
+    let mut globs = globs.into_iter().peekable();
+    if globs.peek().is_none() {
+        return Ok(None);
+    }
+    Globs::new(globs).map(Some).map_err(|error| format!("{field}: {error}"))
+}
+
+impl Scope {
+    /// Whether a pod with these labels is spoken for.
+    pub fn has_pod(&self, labels: &Labels) -> bool {
+        self.pods.as_ref().is_none_or(|selector| selector.matches(labels))
+    }
+
+    /// Whether an image is spoken for.
+    pub fn has_image(&self, image: &ImageReference) -> bool {
+        self.images.as_ref().is_none_or(|globs| globs.matches(&image.canonical()))
+    }
+}
+
+impl Policy {
+    /// Whether pods are to be pinned for this policy: in mode Warn only where it is written, in Audit never.
+    pub fn pins(&self) -> bool {
+        match self.mode {
+            Mode::Enforce => self.digests.is_none_or(|digests| digests == Digests::Resolve),
+            Mode::Warn => self.digests == Some(Digests::Resolve),
+            Mode::Audit => false,
+        }
+    }
+
+    /// Whether whoever writes a pod must write its digests.
+    pub fn requires_written_digests(&self) -> bool {
+        self.digests == Some(Digests::Require)
+    }
+
+    /// Name of the first exception of this policy that holds at `now` for an image.
+    pub fn exception(&self, occurrence: Occurrence<'_>, now: Timestamp) -> Option<&str> {
+        self.exceptions.iter().find(|e| now < e.expires && e.covers(occurrence)).map(|e| e.name.as_str())
+    }
+}
+
+impl Exception {
+    fn covers(&self, occurrence: Occurrence<'_>) -> bool {
+        let of_namespace = self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == occurrence.namespace);
+        let of_pod = self.pods.as_ref().is_none_or(|selector| selector.matches(occurrence.labels));
+        let of_image = match (&self.images, self.digests.as_slice()) {
+            (None, []) => true,
+            (globs, digests) => {
+                let digest = occurrence.digest.or_else(|| occurrence.image.digest());
+                globs.as_ref().is_some_and(|globs| globs.matches(&occurrence.image.canonical()))
+                    || digest.is_some_and(|digest| digests.contains(digest))
+            }
+        };
+        of_namespace && of_pod && of_image
+    }
+}

@@ -1,0 +1,270 @@
+//! Keeps the world up to date from watches alone: policies, the keys they name, namespaces' labels, nodes' platforms.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    pin::Pin,
+    sync::Arc,
+};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        reflector::store::Writer,
+        watcher::{self, Event, watch_object, watcher},
+    },
+};
+use tokio_stream::StreamMap;
+use tokio_util::sync::CancellationToken;
+use zastava_crds::policy::ZastavaPolicy;
+use zastava_verify::image::{Platform, Platforms};
+
+use super::{
+    keys::{self, Content, Keyring, Source},
+    policy::Standing,
+    snapshot::{Snapshot, World},
+};
+
+/// Deleted policies remembered at most.
+const MAX_DELETED: usize = 256;
+
+/// Which watches have told all that there was when they began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Policies, and every key they name.
+    pub policies: bool,
+    /// Namespaces.
+    pub namespaces: bool,
+}
+
+/// All objects that the snapshot is made of.
+#[derive(Debug)]
+pub struct Index {
+    policies: BTreeMap<String, ZastavaPolicy>,
+    listing: BTreeMap<String, ZastavaPolicy>,
+    listed: bool,
+    deleted: VecDeque<String>,
+    keys: Keyring,
+    nodes: BTreeMap<String, Platform>,
+    nodes_listing: BTreeMap<String, Platform>,
+}
+
+impl Index {
+    /// With nothing in it; keys are looked for in `namespace`.
+    pub fn new(namespace: &str) -> Self {
+        Self {
+            policies: BTreeMap::new(),
+            listing: BTreeMap::new(),
+            listed: false,
+            deleted: VecDeque::new(),
+            keys: Keyring::new(namespace),
+            nodes: BTreeMap::new(),
+            nodes_listing: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a policy in. Returns whether a snapshot is due.
+    pub fn policy(&mut self, event: Event<DeserializeGuard<ZastavaPolicy>>) -> bool {
+        match event {
+            Event::Init => {
+                self.listing.clear();
+                false
+            }
+            Event::InitApply(object) => {
+                // What was read before stays in force: a policy that became unreadable is not a policy that was deleted.
+                let uid = object.meta().uid.clone().unwrap_or_default();
+                if let Some(policy) = readable(object).or_else(|| self.policies.get(&uid).cloned()) {
+                    self.listing.insert(uid, policy);
+                }
+                false
+            }
+            Event::InitDone => {
+                let gone: Vec<_> =
+                    self.policies.keys().filter(|uid| !self.listing.contains_key(*uid)).cloned().collect();
+                gone.into_iter().for_each(|uid| self.forget(uid));
+                self.policies = std::mem::take(&mut self.listing);
+                self.listed = true;
+                true
+            }
+            Event::Apply(object) => {
+                let Some(policy) = readable(object) else { return false };
+                self.policies.insert(policy.uid().unwrap_or_default(), policy);
+                true
+            }
+            Event::Delete(object) => {
+                let uid = object.meta().uid.clone().unwrap_or_default();
+                self.policies.remove(&uid);
+                self.forget(uid);
+                true
+            }
+        }
+    }
+
+    fn forget(&mut self, uid: String) {
+        if self.deleted.len() == MAX_DELETED {
+            self.deleted.pop_front();
+        }
+        self.deleted.push_back(uid);
+    }
+
+    /// Takes a node in. Returns whether a snapshot is due: nodes come and go, their platforms hardly ever.
+    pub fn node(&mut self, event: Event<PartialObjectMeta<Node>>) -> bool {
+        let before = self.platforms();
+        match event {
+            Event::Init => self.nodes_listing.clear(),
+            Event::InitApply(node) => {
+                self.nodes_listing.extend(platform(&node).map(|platform| (node.name_any(), platform)));
+            }
+            Event::InitDone => self.nodes = std::mem::take(&mut self.nodes_listing),
+            Event::Apply(node) => self.nodes.extend(platform(&node).map(|platform| (node.name_any(), platform))),
+            Event::Delete(node) => {
+                self.nodes.remove(&node.name_any());
+            }
+        }
+        self.platforms() != before
+    }
+
+    fn platforms(&self) -> Platforms {
+        Platforms::of(self.nodes.values().cloned())
+    }
+
+    /// Makes the keys those that policies name now. Returns the new sources and those that are gone.
+    pub fn name_keys(&mut self) -> (Vec<Source>, Vec<Source>) {
+        let named: BTreeSet<_> = self
+            .policies
+            .values()
+            .filter_map(|policy| policy.spec.admission.as_ref())
+            .flat_map(keys::sources)
+            .collect();
+        self.keys.name(&named)
+    }
+
+    /// Notes what a source of keys holds. Returns whether a snapshot is due.
+    pub fn key(&mut self, source: &Source, content: Content) -> bool {
+        self.keys.learn(source, content)
+    }
+
+    /// Whether policies and their keys are all known.
+    pub fn synced(&self) -> bool {
+        self.listed && self.keys.settled()
+    }
+
+    /// Everything, compiled.
+    pub fn compile(&self) -> Snapshot {
+        let deleted: HashSet<_> = self.deleted.iter().cloned().collect();
+        let policies = self.policies.iter();
+        Snapshot {
+            policies: policies
+                .map(|(uid, p)| (uid.clone(), Standing::compile(p, |key| self.keys.resolve(key))))
+                .collect(),
+            deleted,
+            platforms: self.platforms(),
+        }
+    }
+}
+
+/// A policy that this version can't read is left as it was last read: the operator tells about it.
+fn readable(object: DeserializeGuard<ZastavaPolicy>) -> Option<ZastavaPolicy> {
+    match object.0 {
+        Ok(mut policy) => {
+            policy.metadata.managed_fields = None;
+            policy.status = None;
+            Some(policy)
+        }
+        Err(invalid) => {
+            tracing::error!(policy = invalid.metadata.name.as_deref().unwrap_or_default(), error = %invalid.error, "can't read a policy");
+            None
+        }
+    }
+}
+
+fn platform(node: &PartialObjectMeta<Node>) -> Option<Platform> {
+    let labels = node.metadata.labels.as_ref()?;
+    Some(Platform {
+        os: labels.get("kubernetes.io/os")?.clone(),
+        architecture: labels.get("kubernetes.io/arch")?.clone(),
+    })
+}
+
+type KeyStream = Pin<Box<dyn Stream<Item = Content> + Send>>;
+
+/// Watches until `token` is cancelled; `synced` is told each time that the answer may have changed.
+pub async fn run(
+    client: Client,
+    namespace: &str,
+    world: &Arc<World>,
+    mut namespaces: Writer<PartialObjectMeta<Namespace>>,
+    mut synced: impl FnMut(Synced),
+    token: &CancellationToken,
+) {
+    let config = watcher::Config::default;
+    let mut policies =
+        watcher(Api::<DeserializeGuard<ZastavaPolicy>>::all(client.clone()), config()).default_backoff().boxed();
+    let mut nodes = watcher(Api::<PartialObjectMeta<Node>>::all(client.clone()), config()).default_backoff().boxed();
+    let mut spaces = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
+        .default_backoff()
+        .modify(|namespace| {
+            namespace.metadata.managed_fields = None;
+            namespace.metadata.annotations = None;
+        })
+        .boxed();
+    let mut keys: StreamMap<Source, KeyStream> = StreamMap::new();
+    let mut index = Index::new(namespace);
+    let mut state = Synced::default();
+    loop {
+        let due = tokio::select! {
+            () = token.cancelled() => return,
+            Some(event) = policies.next() => told("policies", event).is_some_and(|event| index.policy(event)),
+            Some(event) = nodes.next() => told("nodes", event).is_some_and(|event| index.node(event)),
+            Some((source, content)) = keys.next(), if !keys.is_empty() => index.key(&source, content),
+            Some(event) = spaces.next() => {
+                if let Some(event) = told("namespaces", event) {
+                    state.namespaces |= matches!(event, Event::InitDone);
+                    namespaces.apply_watcher_event(&event);
+                }
+                false
+            }
+        };
+        if due {
+            let (new, gone) = index.name_keys();
+            for source in gone {
+                keys.remove(&source);
+            }
+            for source in new {
+                let stream = watch_source(&client, namespace, &source);
+                keys.insert(source, stream);
+            }
+            world.publish(index.compile());
+        }
+        state.policies = index.synced();
+        synced(state);
+    }
+}
+
+fn told<T>(what: &str, event: Result<T, watcher::Error>) -> Option<T> {
+    event.inspect_err(|error| tracing::warn!(what, %error, "a watch was interrupted, it begins again")).ok()
+}
+
+/// One object by name: the role that allows it is bound to the name.
+fn watch_source(client: &Client, namespace: &str, source: &Source) -> KeyStream {
+    match source {
+        Source::Secret(name) => watch_object(Api::<Secret>::namespaced(client.clone(), namespace), name)
+            .default_backoff()
+            .map(|secret| secret.map_or_else(|error| unreadable(&error), Content::of_secret))
+            .boxed(),
+        Source::ConfigMap(name) => watch_object(Api::<ConfigMap>::namespaced(client.clone(), namespace), name)
+            .default_backoff()
+            .map(|map| map.map_or_else(|error| unreadable(&error), Content::of_config_map))
+            .boxed(),
+    }
+}
+
+fn unreadable(error: &watcher::Error) -> Content {
+    let why: String = error.to_string().chars().take(256).collect();
+    Content::Unreadable(format!(
+        "{why}; the chart's admission.keySecrets and admission.keyConfigMaps list what may be read"
+    ))
+}

@@ -1,0 +1,3 @@
+//! Denials and would-be denials on their way to the intake.
+
+pub mod queue;

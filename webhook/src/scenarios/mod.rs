@@ -1,0 +1,8 @@
+//! What a user sees of admission, through the real routes, without sockets, registry or API server.
+
+mod exceptions;
+mod images;
+mod modes;
+mod pinning;
+mod scope;
+mod updates;

@@ -1,0 +1,156 @@
+//! What one policy says about each image of a request.
+
+use futures::future::join_all;
+use jiff::Timestamp;
+use tokio::time::Instant;
+use zastava_crds::policy::Mode;
+use zastava_verify::{
+    image::{ImageReference, Platforms},
+    verdict::UnknownVerdict,
+};
+
+use super::scope::{self, Scoped};
+use crate::{
+    cluster::Cluster,
+    credentials::{Access, Credentials},
+    decision::judgement::{Judged, Judgement, Problem},
+    engine::{Engine, Examined},
+    policies::{
+        policy::{Occurrence, Policy, Requirements},
+        snapshot::World,
+    },
+    review::{
+        images::ImageUse,
+        request::{MAX_IMAGES, Workload},
+    },
+};
+
+/// Images of one request that are examined at once; equal ones share one conversation with their registry.
+const AT_ONCE: usize = 16;
+
+/// All that a judgement rests on beside policy and workload.
+#[derive(Debug)]
+pub struct Court<'a, E, C> {
+    /// The verification engine.
+    pub engine: &'a E,
+    /// The API server.
+    pub cluster: &'a C,
+    /// Policies' surroundings.
+    pub world: &'a World,
+    /// Credentials.
+    pub credentials: &'a Credentials,
+    /// When the answer must be given.
+    pub deadline: Instant,
+    /// The moment that exceptions are held against.
+    pub now: Timestamp,
+}
+
+impl<E: Engine, C: Cluster> Court<'_, E, C> {
+    /// What a policy says about every new image of a workload.
+    pub async fn judge(&self, policy: &Policy, workload: &Workload) -> Vec<Judgement> {
+        if !policy.scope.has_pod(&workload.labels) {
+            return all(workload, |_| Judged::NotSelected);
+        }
+        let selector = policy.scope.namespaces.as_ref();
+        match scope::of_namespace(selector, &workload.namespace, self.world, self.cluster, self.deadline).await {
+            Scoped::In => {}
+            Scoped::Out => return all(workload, |_| Judged::NotSelected),
+            Scoped::Unknown(why) => {
+                return all(workload, |_| Judged::Unknown(unknown("spec.match.namespaceSelector", &why)));
+            }
+        }
+        if workload.images.len() > MAX_IMAGES {
+            let found = format!("{} images, at most {MAX_IMAGES} can be verified", workload.images.len());
+            return all(workload, |_| Judged::Failed(failed("number of images", &found, "use fewer containers")));
+        }
+        let access = self.credentials.of(self.cluster, workload, self.deadline).await;
+        let platforms = self.world.snapshot().platforms.clone();
+        let mut judgements = Vec::with_capacity(workload.images.len());
+        for some in workload.images.chunks(AT_ONCE) {
+            let judged = some.iter().map(|image| self.one(policy, workload, image, &access, &platforms));
+            let judged = join_all(judged).await;
+            judgements.extend(some.iter().cloned().zip(judged).map(|(image, judged)| Judgement { image, judged }));
+        }
+        judgements
+    }
+
+    async fn one(
+        &self,
+        policy: &Policy,
+        workload: &Workload,
+        named: &ImageUse,
+        access: &Access,
+        platforms: &Platforms,
+    ) -> Judged {
+        let template = workload.kind.is_template();
+        let image: ImageReference = match named.reference.parse() {
+            Ok(image) => image,
+            Err(error) => {
+                // It can't be said which policies select it, so each of them does. A template's may be filled in later.
+                let problem =
+                    failed("image reference", &error.to_string(), "write a reference such as registry.example/app:1");
+                return if template { Judged::Unknown(problem) } else { Judged::Failed(problem) };
+            }
+        };
+        if !policy.scope.has_image(&image) {
+            return Judged::NotSelected;
+        }
+        let excepted = |digest| {
+            let occurrence =
+                Occurrence { namespace: &workload.namespace, labels: &workload.labels, image: &image, digest };
+            policy.exception(occurrence, self.now).map(|name| Judged::Excepted { name: name.to_owned() })
+        };
+        if let Some(excepted) = excepted(None) {
+            return excepted;
+        }
+        let unpinned = !template && image.digest().is_none();
+        if unpinned && policy.requires_written_digests() {
+            return Judged::Failed(failed(
+                "digests: Require",
+                "the reference has no digest",
+                "write the reference as name@sha256:…",
+            ));
+        }
+        let requirements = match &policy.requirements {
+            Requirements::Proof(requirements) => Some(requirements),
+            Requirements::DigestOnly => None,
+            Requirements::Unreadable { field, why } => return Judged::Unknown(unknown(field, why)),
+        };
+        let examined = self.engine.examine(&image, requirements, platforms, &access.keychain, self.deadline).await;
+        match examined {
+            Examined::Satisfied(satisfied) if unpinned && policy.mode == Mode::Enforce => Judged::Failed(Problem {
+                digest: Some(satisfied.digest().clone()),
+                requirement: "digests".to_owned(),
+                found: "the reference is not pinned: pinning did not answer in time, or the image was changed after it"
+                    .to_owned(),
+                next_step: "apply it again, or write the reference with its digest".to_owned(),
+            }),
+            Examined::Satisfied(satisfied) => Judged::Satisfied { digest: satisfied.digest().clone() },
+            Examined::Refused(refusal) => excepted(refusal.digest.as_ref().map(|d| &d.digest))
+                .unwrap_or_else(|| Judged::Failed(Problem::from(refusal))),
+            Examined::Unknown(verdict) => excepted(verdict.digest.as_ref().map(|d| &d.digest)).unwrap_or_else(|| {
+                let next_step = access.next_step(verdict.cause, verdict.next_step);
+                Judged::Unknown(Problem::from(UnknownVerdict { next_step, ..verdict }))
+            }),
+        }
+    }
+}
+
+/// The same about every image of a workload.
+pub fn all(workload: &Workload, judged: impl Fn(&ImageUse) -> Judged) -> Vec<Judgement> {
+    workload.images.iter().map(|image| Judgement { image: image.clone(), judged: judged(image) }).collect()
+}
+
+/// That nothing can be said, for a reason that is not the registry's.
+pub fn unknown(requirement: &str, why: &str) -> Problem {
+    failed(requirement, why, "try again; if it stays so, look at the policy's conditions")
+}
+
+fn failed(requirement: &str, found: &str, next_step: &str) -> Problem {
+    Problem {
+        digest: None,
+        requirement: requirement.to_owned(),
+        found: found.to_owned(),
+        next_step: next_step.to_owned(),
+    }
+}

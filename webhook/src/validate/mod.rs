@@ -1,0 +1,4 @@
+//! Whether the images of a request satisfy one policy.
+
+pub mod judge;
+pub mod scope;
