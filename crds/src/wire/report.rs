@@ -34,7 +34,9 @@ pub struct ReportBatch {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BatchMark {
-    /// Stable through restarts: the node's UID for an observer (prefix `node:`), the pod's for a webhook (`pod:`).
+    /// `node:<UID of the node>` for an observer, `pod:<UID of the pod>` for a webhook: the intake holds it against the
+    /// token. `/` and an id of the journal may follow, and must where `seq` can begin again: a journal that was lost, a
+    /// container that restarted. Stable as long as the journal is. At most 128 bytes.
     pub reporter: String,
     /// Rises by one with each acknowledged batch, starting at 1. A batch with `seq` n confirms the receipt of n - 1.
     pub seq: u64,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::event::PolicyRef;
+use super::{event::PolicyRef, report::BatchMark};
 use crate::policy::{DriftSpec, LabelSelector, Libraries, Mode, ProcessesSpec};
 
 /// Path of the sync endpoint.
@@ -45,6 +45,9 @@ pub struct NodeStatus {
     pub kill_armed: bool,
     /// Records waiting in the journal.
     pub journal_pending: u64,
+    /// The last batch whose receipt has arrived: it is never sent again, so its marks may go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acknowledged: Option<BatchMark>,
 }
 
 /// Pods by coverage (design, decision 22).
