@@ -36,7 +36,7 @@ use zastava_verify::{
 
 use crate::{
     cluster::{Cluster, ClusterError},
-    credentials::Credentials,
+    credentials::pull::Credentials,
     engine::{Engine, Examined, Pin, Satisfied},
     metrics::Metrics,
     policies::{

@@ -80,7 +80,7 @@ fn consequence<'a>(policy: &Policy, template: bool, judged: &'a Judged) -> Conse
         },
         // The pods of a template come with their own requests: theirs is the record, and the refusal.
         Judged::Unknown(problem) if template => (Outcome::Deferred, None, Some(problem)),
-        Judged::Unknown(problem) => match (policy.mode, policy.failure_policy) {
+        Judged::Unknown(problem) => match (policy.mode, policy.on_unknown) {
             (Mode::Enforce, FailurePolicy::Fail) => (Outcome::Denied, Some(Record::Denied), Some(problem)),
             _ => (Outcome::AdmittedUnverified, Some(Record::AdmittedUnverified), Some(problem)),
         },

@@ -11,7 +11,7 @@ use zastava_verify::image::ImageReference;
 
 use crate::{
     cluster::Cluster,
-    credentials::Credentials,
+    credentials::pull::Credentials,
     engine::Engine,
     policies::{
         policy::{Occurrence, Policy},

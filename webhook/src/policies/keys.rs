@@ -172,7 +172,7 @@ mod tests {
     fn a_key_is_read_from_a_named_source_and_a_private_key_beside_it_is_not_held() {
         let mut keys = Keyring::new("zastava-system");
         let source = Source::Secret("cosign".to_owned());
-        assert_eq!(keys.name(&BTreeSet::from([source.clone()])).0, [source.clone()]);
+        assert_eq!(keys.name(&BTreeSet::from([source.clone()])).0, std::slice::from_ref(&source));
         assert!(!keys.settled());
         assert!(keys.resolve(&in_secret("cosign", "cosign.pub")).unwrap_err().contains("is being read"));
         let pem = format!("{PUBLIC_KEY}\nabc");

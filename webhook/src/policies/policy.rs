@@ -42,7 +42,7 @@ pub struct Policy {
     /// Audit, Warn or Enforce.
     pub mode: Mode,
     /// What becomes of an unknown verdict under Enforce.
-    pub failure_policy: FailurePolicy,
+    pub on_unknown: FailurePolicy,
     /// As written; absent means what the mode makes of it.
     pub digests: Option<Digests>,
     /// Which pods and images it speaks for.
@@ -158,7 +158,7 @@ fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, Strin
     Ok(Policy {
         reference: PolicyRef { name: policy.name_any(), uid, hash },
         mode: spec.mode,
-        failure_policy: admission.failure_policy.unwrap_or(match spec.mode {
+        on_unknown: admission.failure_policy.unwrap_or(match spec.mode {
             Mode::Enforce => FailurePolicy::Fail,
             Mode::Audit | Mode::Warn => FailurePolicy::Ignore,
         }),

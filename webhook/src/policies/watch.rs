@@ -84,7 +84,9 @@ impl Index {
             Event::InitDone => {
                 let gone: Vec<_> =
                     self.policies.keys().filter(|uid| !self.listing.contains_key(*uid)).cloned().collect();
-                gone.into_iter().for_each(|uid| self.forget(uid));
+                for uid in gone {
+                    self.forget(uid);
+                }
                 self.policies = std::mem::take(&mut self.listing);
                 self.listed = true;
                 true
@@ -267,4 +269,95 @@ fn unreadable(error: &watcher::Error) -> Content {
     Content::Unreadable(format!(
         "{why}; the chart's admission.keySecrets and admission.keyConfigMaps list what may be read"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn policy(uid: &str, spec: &Value) -> DeserializeGuard<ZastavaPolicy> {
+        serde_json::from_value(json!({
+            "apiVersion": "zastava.stella-ops.org/v1alpha1", "kind": "ZastavaPolicy",
+            "metadata": {"name": uid, "uid": uid, "generation": 1}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn node(name: &str, arch: &str) -> PartialObjectMeta<Node> {
+        let mut node = PartialObjectMeta::<Node>::default();
+        node.metadata.name = Some(name.to_owned());
+        let labels = [("kubernetes.io/os", "linux"), ("kubernetes.io/arch", arch)];
+        node.metadata.labels = Some(labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        node
+    }
+
+    fn listed(index: &mut Index, policies: &[(&str, Value)]) {
+        index.policy(Event::Init);
+        for (uid, spec) in policies {
+            index.policy(Event::InitApply(policy(uid, spec)));
+        }
+        assert!(index.policy(Event::InitDone));
+    }
+
+    fn digests() -> Value {
+        json!({"admission": {"digests": "Require"}})
+    }
+
+    #[test]
+    fn a_policy_that_goes_is_remembered_as_gone_however_it_went() {
+        let mut index = Index::new("zastava-system");
+        listed(&mut index, &[("a", digests()), ("b", digests())]);
+        assert_eq!(index.compile().in_force().count(), 2);
+        index.policy(Event::Delete(policy("a", &digests())));
+        // The second went while the watch was interrupted.
+        listed(&mut index, &[]);
+        let snapshot = index.compile();
+        assert!(snapshot.policies.is_empty());
+        assert!(["a", "b"].iter().all(|uid| snapshot.deleted.contains(*uid)));
+    }
+
+    #[test]
+    fn a_policy_that_can_not_be_read_stays_as_it_was() {
+        let mut index = Index::new("zastava-system");
+        listed(&mut index, &[("a", digests())]);
+        let garbled = || policy("a", &json!({"mode": "Sometimes"}));
+        assert!(garbled().0.is_err());
+        index.policy(Event::Apply(garbled()));
+        assert_eq!(index.compile().in_force().count(), 1);
+        index.policy(Event::Init);
+        index.policy(Event::InitApply(garbled()));
+        index.policy(Event::InitDone);
+        let snapshot = index.compile();
+        assert_eq!(snapshot.in_force().count(), 1);
+        assert!(snapshot.deleted.is_empty());
+    }
+
+    #[test]
+    fn policies_are_synced_when_every_key_they_name_was_read() {
+        let mut index = Index::new("zastava-system");
+        assert!(!index.synced());
+        let spec = json!({"admission": {"signatures": [{"name": "release", "authorities": [{"key": {"secretRef": {"name": "k", "key": "cosign.pub"}}}]}]}});
+        listed(&mut index, &[("a", spec)]);
+        let (new, _) = index.name_keys();
+        assert_eq!(new, [Source::Secret("k".to_owned())]);
+        assert!(!index.synced());
+        assert!(index.key(&new[0], Content::Absent));
+        assert!(index.synced());
+        listed(&mut index, &[]);
+        assert_eq!(index.name_keys().1, new);
+    }
+
+    #[test]
+    fn platforms_change_with_the_last_node_of_one() {
+        let mut index = Index::new("zastava-system");
+        index.node(Event::Init);
+        index.node(Event::InitApply(node("a", "amd64")));
+        assert!(index.node(Event::InitDone));
+        assert!(!index.node(Event::Apply(node("b", "amd64"))));
+        assert!(index.node(Event::Apply(node("c", "arm64"))));
+        assert!(!index.node(Event::Delete(node("b", "amd64"))));
+        assert!(index.node(Event::Delete(node("c", "arm64"))));
+    }
 }

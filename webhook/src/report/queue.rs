@@ -71,7 +71,7 @@ impl Outbox {
             tokio::select! {
                 biased;
                 () = token.cancelled() => self.queue.close(),
-                taken = self.queue.recv_many(&mut records, BATCH) => if taken == 0 { return },
+                waiting = self.queue.recv_many(&mut records, BATCH) => if waiting == 0 { return },
             }
             if records.is_empty() && self.queue.recv_many(&mut records, BATCH).await == 0 {
                 return;

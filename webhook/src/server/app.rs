@@ -11,7 +11,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     cluster::Cluster,
-    credentials::Credentials,
+    credentials::pull::Credentials,
     decision::decide::{Decision, Outcome, decide},
     decision::judgement::Judged,
     engine::Engine,

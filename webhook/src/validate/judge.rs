@@ -12,7 +12,7 @@ use zastava_verify::{
 use super::scope::{self, Scoped};
 use crate::{
     cluster::Cluster,
-    credentials::{Access, Credentials},
+    credentials::pull::{Access, Credentials},
     decision::judgement::{Judged, Judgement, Problem},
     engine::{Engine, Examined},
     policies::{

@@ -49,11 +49,9 @@ pub async fn of_namespace(
 
 /// The labels of a namespace as the cache has them, or the API server where it has not.
 pub async fn labels(namespace: &str, world: &World, cluster: &impl Cluster, deadline: Instant) -> Option<Labels> {
-    match world.namespace_labels(namespace) {
-        Some(labels) => Some(labels),
-        None => {
-            let until = deadline.min(Instant::now() + LOOKUP);
-            timeout_at(until, cluster.namespace_labels(namespace)).await.ok()?.ok()?
-        }
+    if let Some(labels) = world.namespace_labels(namespace) {
+        return Some(labels);
     }
+    let until = deadline.min(Instant::now() + LOOKUP);
+    timeout_at(until, cluster.namespace_labels(namespace)).await.ok()?.ok()?
 }

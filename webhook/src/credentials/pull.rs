@@ -11,7 +11,7 @@ use zastava_verify::{answer::UnknownCause, keychain::Keychain};
 use crate::{cluster::Cluster, review::request::Workload};
 
 /// How long a pull secret is remembered: a changed one counts this much later.
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
 /// Pull secrets remembered at most.
 const MAX_SECRETS: u64 = 1_000;
 /// Pull secrets looked at for one workload at most.
@@ -58,13 +58,11 @@ impl Credentials {
             );
             return Access { keychain: Keychain::clone(&configured), withheld: Some(withheld) };
         }
-        match timeout_at(deadline, self.read(cluster, workload)).await {
-            Ok((keychain, withheld)) => Access { keychain: keychain.merged(&configured), withheld },
-            Err(_) => {
-                let withheld = "the pod's pull secrets could not be read in time: try again".to_owned();
-                Access { keychain: Keychain::clone(&configured), withheld: Some(withheld) }
-            }
+        if let Ok((keychain, withheld)) = timeout_at(deadline, self.read(cluster, workload)).await {
+            return Access { keychain: keychain.merged(&configured), withheld };
         }
+        let withheld = "the pod's pull secrets could not be read in time: try again".to_owned();
+        Access { keychain: Keychain::clone(&configured), withheld: Some(withheld) }
     }
 
     /// What could be read, and what went wrong with the rest.
@@ -127,5 +125,90 @@ impl Access {
             (Some(withheld), UnknownCause::Unauthorized | UnknownCause::ImageNotFound) => withheld.clone(),
             _ => otherwise,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        cluster::ClusterError,
+        fixtures::{SIGNED, pod, review},
+        policies::policy::Labels,
+        review::request::{Asked, read},
+    };
+
+    /// An API server with a service account, whose pull secrets come and go.
+    #[derive(Default)]
+    struct Secrets {
+        there: Mutex<Vec<&'static str>>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Cluster for Secrets {
+        async fn namespace_labels(&self, _: &str) -> Result<Option<Labels>, ClusterError> {
+            Ok(None)
+        }
+
+        async fn pull_secrets_of(&self, _: &str, account: &str) -> Result<Option<Vec<String>>, ClusterError> {
+            self.asked.lock().unwrap().push(account.to_owned());
+            Ok(Some(vec!["account".to_owned(), "pod".to_owned()]))
+        }
+
+        async fn pull_secret(&self, _: &str, name: &str) -> Result<Option<Vec<u8>>, ClusterError> {
+            self.asked.lock().unwrap().push(name.to_owned());
+            let config = json!({"auths": {format!("{name}.example"): {"username": "u", "password": "p"}}});
+            Ok(self.there.lock().unwrap().contains(&name).then(|| config.to_string().into_bytes()))
+        }
+    }
+
+    fn workload() -> Box<Workload> {
+        let mut pod = pod(SIGNED);
+        pod["spec"]["imagePullSecrets"] = json!([{"name": "pod"}]);
+        pod["spec"]["serviceAccountName"] = json!("builder");
+        let review: kube::core::admission::AdmissionReview<kube::core::DynamicObject> =
+            serde_json::from_value(review("CREATE", &pod, None)).unwrap();
+        match read(review.request.unwrap()) {
+            Asked::Images(workload) => workload,
+            Asked::Nothing(why) => panic!("{why}"),
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    #[tokio::test]
+    async fn the_pods_and_its_service_accounts_are_merged_and_each_is_read_once() {
+        let cluster = Secrets { there: Mutex::new(vec!["pod", "account"]), ..Secrets::default() };
+        let credentials = Credentials::new(["default".to_owned()]);
+        for _ in 0..2 {
+            let access = credentials.of(&cluster, &workload(), soon()).await;
+            assert!(!access.keychain.is_empty());
+            assert_eq!(access.withheld, None);
+        }
+        assert_eq!(*cluster.asked.lock().unwrap(), ["builder", "pod", "account"]);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_is_not_listed_is_not_asked_for_its_secrets() {
+        let cluster = Secrets::default();
+        let access = Credentials::new(["other".to_owned()]).of(&cluster, &workload(), soon()).await;
+        assert!(cluster.asked.lock().unwrap().is_empty());
+        assert!(access.withheld.unwrap().contains("add namespace default to registries.pullSecrets.namespaces"));
+    }
+
+    #[tokio::test]
+    async fn a_secret_that_is_made_later_counts_at_once() {
+        let cluster = Secrets { there: Mutex::new(vec!["account"]), ..Secrets::default() };
+        let credentials = Credentials::new(["default".to_owned()]);
+        let before = credentials.of(&cluster, &workload(), soon()).await;
+        assert!(before.withheld.unwrap().contains("pull secret default/pod does not exist"));
+        cluster.there.lock().unwrap().push("pod");
+        assert_eq!(credentials.of(&cluster, &workload(), soon()).await.withheld, None);
     }
 }

@@ -1,0 +1,86 @@
+//! The webhook's settings: the operator renders them into a ConfigMap, the webhook reads them once at start.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the webhook finds its settings.
+pub const WEBHOOK_SETTINGS_PATH: &str = "/etc/zastava/settings.yaml";
+
+/// The webhook's settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// The release's namespace: where the serving certificate and the keys that policies name are.
+    pub namespace: String,
+    /// Namespaces that admission leaves alone, our own two included.
+    #[serde(default)]
+    pub exempt_namespaces: Vec<String>,
+    /// Registries.
+    #[serde(default)]
+    pub registries: RegistriesSettings,
+    /// Addresses that no registry may have: the API server's, the service range's.
+    #[serde(default)]
+    pub denied_networks: Vec<String>,
+    /// Requests that are worked on at once; one more is answered as unknown.
+    #[serde(default = "WebhookSettings::default_concurrency")]
+    pub concurrency: usize,
+    /// Where denials are told.
+    pub intake: IntakeSettings,
+}
+
+impl WebhookSettings {
+    fn default_concurrency() -> usize {
+        256
+    }
+}
+
+/// What is configured for registries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegistriesSettings {
+    /// Those that need more than an anonymous HTTPS connection with a publicly trusted certificate.
+    #[serde(default)]
+    pub configured: Vec<ConfiguredRegistry>,
+    /// Tenants' pull secrets.
+    #[serde(default)]
+    pub pull_secrets: PullSecretsSettings,
+}
+
+/// One configured registry. Being configured, its address may be one that is refused otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfiguredRegistry {
+    /// Host as references write it, with its port.
+    pub host: String,
+    /// Plain HTTP instead of TLS.
+    #[serde(default)]
+    pub plain_http: bool,
+    /// Certificates (PEM) to trust for it besides the system's; empty: none.
+    #[serde(default)]
+    pub ca: String,
+    /// Secret of type `kubernetes.io/dockerconfigjson` in the release's namespace; empty: anonymous.
+    #[serde(default)]
+    pub pull_secret: String,
+}
+
+/// Whose pull secrets may be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PullSecretsSettings {
+    /// Namespaces, each with a Role of its own.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+}
+
+/// How the intake is reached and trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IntakeSettings {
+    /// Such as `https://zastava-intake.zastava-system.svc`.
+    pub url: String,
+    /// Name in its certificate, whichever replica answers.
+    pub server_name: String,
+    /// File with the certificates that vouch for it.
+    pub ca_file: String,
+    /// File with the projected token for it.
+    pub token_file: String,
+}

@@ -1,0 +1,4 @@
+//! Credentials for registries.
+
+pub mod configured;
+pub mod pull;
