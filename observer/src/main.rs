@@ -1,2 +1,6 @@
-//! placeholder
+//! zastava-observer.
+
+mod containers;
+mod pipeline;
+
 fn main() {}

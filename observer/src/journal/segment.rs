@@ -1,0 +1,181 @@
+//! Segment files: a stretch of one stream, preallocated so that a full disk is met when a segment is made and not later.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use rustix::fs::FallocateFlags;
+
+use super::{
+    JournalError,
+    cursor::Extent,
+    record::{Found, Record, RecordId, Scan},
+    stream::Stream,
+};
+
+/// Suffix of segment files.
+pub const SUFFIX: &str = ".seg";
+
+/// One segment.
+#[derive(Debug)]
+pub struct Segment {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Numbers of its records; those in between that are damaged count too.
+    pub extent: Extent,
+    /// Bytes it takes of the disk.
+    pub size: u64,
+    /// Bytes that records take.
+    pub used: u64,
+    /// When its first and last record were appended, in milliseconds since 1970.
+    pub times: (u64, u64),
+    /// When this process last wrote to it: ages that no jump of the clock can change.
+    pub touched: Option<Instant>,
+    /// It holds bytes that are no record.
+    pub damaged: bool,
+    /// Open while it can be written.
+    pub file: Option<Arc<File>>,
+    /// Written since it was last synced.
+    pub dirty: bool,
+}
+
+/// What a segment's bytes told.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Undamaged records.
+    pub records: u64,
+    /// Stretches of damage with records behind them.
+    pub damages: u64,
+    /// It ends in a write that was cut short.
+    pub torn: bool,
+    /// Ids of the last records, newest last.
+    pub last_ids: Vec<RecordId>,
+}
+
+/// The stream and first number in a segment's file name.
+pub fn parse_name(name: &str) -> Option<(Stream, u64)> {
+    let (stream, base) = name.strip_suffix(SUFFIX)?.rsplit_once('-')?;
+    Some((stream.parse().ok()?, base.parse().ok()?))
+}
+
+impl Segment {
+    /// Makes a segment with room for `size` bytes.
+    ///
+    /// # Errors
+    /// If the file system refuses; nothing is left behind.
+    pub fn create(folder: &Path, stream: Stream, base: u64, size: u64) -> Result<Self, JournalError> {
+        let path = folder.join(format!("{stream}-{base:020}{SUFFIX}"));
+        let created = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        let file = created.map_err(|e| JournalError::io("create", &path, e))?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size) {
+            Ok(()) => {}
+            // Without preallocation a full disk is met by a write instead, which is dealt with alike.
+            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(errno) => {
+                let error = JournalError::io("preallocate", &path, errno);
+                drop(file);
+                std::fs::remove_file(&path).map_err(|e| JournalError::io("remove", &path, e))?;
+                return Err(error);
+            }
+        }
+        Ok(Self {
+            path,
+            extent: Extent { start: base, end: base },
+            size,
+            used: 0,
+            times: (0, 0),
+            touched: None,
+            damaged: false,
+            file: Some(Arc::new(file)),
+            dirty: true,
+        })
+    }
+
+    /// Reads a segment that an earlier process left. It is never written to again.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn open(path: PathBuf, base: u64, ids: usize) -> Result<(Self, Contents), JournalError> {
+        let bytes = std::fs::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
+        let mut contents = Contents::default();
+        let mut segment = Self {
+            path,
+            extent: Extent { start: base, end: base },
+            size: bytes.len() as u64,
+            used: 0,
+            times: (0, 0),
+            touched: None,
+            damaged: false,
+            file: None,
+            dirty: false,
+        };
+        for found in Scan::new(&bytes, base) {
+            match found {
+                Found::Record(record, end) => {
+                    if contents.records == 0 {
+                        segment.times.0 = record.at_ms;
+                    }
+                    segment.times.1 = record.at_ms;
+                    segment.extent.end = record.seq.saturating_add(1);
+                    segment.used = end as u64;
+                    contents.records += 1;
+                    contents.last_ids.push(record.id);
+                    if contents.last_ids.len() > 2 * ids {
+                        contents.last_ids.drain(..ids);
+                    }
+                }
+                Found::Damage => contents.damages += 1,
+                Found::Torn => {
+                    contents.torn = true;
+                    segment.used = segment.size;
+                }
+            }
+        }
+        segment.damaged = contents.damages > 0 || contents.torn;
+        let surplus = contents.last_ids.len().saturating_sub(ids);
+        contents.last_ids.drain(..surplus);
+        Ok((segment, contents))
+    }
+
+    /// Whether a record of `len` bytes of payload fits.
+    pub fn fits(&self, len: usize) -> bool {
+        self.file.is_some() && self.used + Record::size(len) as u64 <= self.size
+    }
+
+    /// Appends encoded bytes of the record numbered [`Extent::end`]. After an error the segment is as before.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn write(&mut self, bytes: &[u8], at_ms: u64) -> Result<(), JournalError> {
+        if let Some(file) = &self.file {
+            file.write_all_at(bytes, self.used).map_err(|e| JournalError::io("write", &self.path, e))?;
+        }
+        if self.extent.start == self.extent.end {
+            self.times.0 = at_ms;
+        }
+        self.times.1 = at_ms;
+        self.touched = Some(Instant::now());
+        self.used += bytes.len() as u64;
+        self.extent.end += 1;
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Gives back the room it did not use; it is written no more. It stays open until it is synced.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn seal(&mut self) -> Result<(), JournalError> {
+        if self.size > self.used {
+            let opened = OpenOptions::new().write(true).open(&self.path);
+            let truncated = opened.and_then(|file| file.set_len(self.used));
+            truncated.map_err(|e| JournalError::io("truncate", &self.path, e))?;
+            self.size = self.used;
+        }
+        Ok(())
+    }
+}

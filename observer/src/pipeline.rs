@@ -1,0 +1,130 @@
+//! The seam between what is seen (probe, containers, rules, drift) and what is kept and told (journal, sinks).
+//!
+//! One thing flows each way: events go to a [`Store`], and rule sets come in by [`Observer::set_rules`]. What the node
+//! can say about itself is read from [`Observer::observed`].
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+use zastava_crds::wire::{
+    event::{RuntimeEvent, Severity},
+    sync::{Accounting, Coverage, CoverageReason, RuleSet, UncoveredPod},
+};
+
+/// Which way a record goes, from the kernel's ring to the journal: noise on one never uses up the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumIter)]
+#[strum(serialize_all = "snake_case")]
+pub enum Lane {
+    /// Severity below High.
+    Routine,
+    /// Severity High and above.
+    Urgent,
+}
+
+impl From<Severity> for Lane {
+    fn from(severity: Severity) -> Self {
+        if severity >= Severity::High { Self::Urgent } else { Self::Routine }
+    }
+}
+
+/// Why a store did not take an event.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It may take it later: the record stays in the kernel's ring and is offered again.
+    #[error("the journal can't take the event now: {0}")]
+    Unavailable(String),
+    /// It never will: the event is counted as dropped (`journal_write`).
+    #[error("the journal refuses the event: {0}")]
+    Refused(String),
+}
+
+impl StoreError {
+    /// The closed class of this error, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "store_unavailable",
+            Self::Refused(_) => "store_refused",
+        }
+    }
+}
+
+/// Where events go.
+pub trait Store: Send + Sync + 'static {
+    /// Takes one event. `Ok` means that it survives a `kill -9` of this process (written with write(2)): the kernel's
+    /// ring is advanced past it right after. Called from several threads, never from an async task.
+    ///
+    /// The process may die between the two, so the same event comes again after a restart: an event whose id is among
+    /// the last 256 appended to that lane, those of before the restart included, is answered `Ok` and not kept twice.
+    /// The sink redacts arguments before it writes them.
+    fn append(&self, lane: Lane, event: &RuntimeEvent) -> Result<(), StoreError>;
+}
+
+/// What the observer is started with.
+#[derive(Clone, Debug)]
+pub struct ObserverConfig {
+    /// UID of the Node object; part of every event id.
+    pub node_uid: String,
+    /// Folder in a mounted bpffs that holds the pins, made if missing.
+    pub bpffs: PathBuf,
+    /// Folders that may hold the runtime's CRI socket, in order of preference.
+    pub cri_sockets: Vec<PathBuf>,
+    /// Where proc is mounted.
+    pub proc: PathBuf,
+    /// How long an exec may wait for its container's metadata.
+    pub pending_age: Duration,
+    /// How many execs may wait for metadata.
+    pub pending_max: usize,
+    /// Time without an agent after which the kernel stops killing.
+    pub heartbeat_expiry: Duration,
+}
+
+impl ObserverConfig {
+    /// Settings of a pod with the usual mounts.
+    pub fn new(node_uid: impl Into<String>) -> Self {
+        Self {
+            node_uid: node_uid.into(),
+            bpffs: PathBuf::from("/sys/fs/bpf/zastava/v1"),
+            cri_sockets: crate::containers::SOCKETS.iter().map(PathBuf::from).collect(),
+            proc: PathBuf::from("/proc"),
+            pending_age: Duration::from_secs(10),
+            pending_max: 4096,
+            heartbeat_expiry: Duration::from_secs(180),
+        }
+    }
+}
+
+/// What the node can say of itself; feeds NodeStatus.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The probe is attached, and its last self-test exec was seen.
+    pub observing: bool,
+    /// What is missing on the node.
+    pub reasons: BTreeSet<CoverageReason>,
+    /// Matched pods by coverage.
+    pub coverage: Coverage,
+    /// Matched pods not fully covered, at most 100.
+    pub uncovered: Vec<UncoveredPod>,
+    /// Counters since the probe was attached.
+    pub accounting: Accounting,
+    /// The kernel kills: some container has a kill set and the heartbeat is fresh.
+    pub kill_armed: bool,
+}
+
+/// A running observer. Dropping it does not stop it; its token does. The probe itself stays attached either way.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    pub(crate) rules: watch::Sender<Arc<RuleSet>>,
+    pub(crate) observed: watch::Receiver<Arc<Observed>>,
+}
+
+impl Observer {
+    /// Puts a rule set in force for every container, running ones included.
+    pub fn set_rules(&self, rules: RuleSet) {
+        self.rules.send_replace(Arc::new(rules));
+    }
+
+    /// The node's own words, renewed at each change and at most once a second for counters.
+    pub fn observed(&self) -> watch::Receiver<Arc<Observed>> {
+        self.observed.clone()
+    }
+}
