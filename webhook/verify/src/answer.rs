@@ -49,6 +49,8 @@ pub enum UnknownCause {
     ImageNotFound,
     /// The image is of a form that can't be read.
     Unsupported,
+    /// Too much to do at once.
+    Busy,
 }
 
 impl UnknownCause {
@@ -71,6 +73,7 @@ impl UnknownCause {
             Self::Integrity => "the registry's answers contradict each other: treat it as compromised until explained",
             Self::TooLarge => "remove attached artifacts that are not needed",
             Self::ImageNotFound => "check the name, or give Zastava credentials for this repository",
+            Self::Busy => "try again",
             Self::Unsupported => "push the image as an OCI image or a Docker schema 2 image",
         }
     }

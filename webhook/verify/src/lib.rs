@@ -5,6 +5,9 @@
 //! [`check`] holds it against [`requirement`] → [`verdict`].
 
 pub mod answer;
+mod check;
+mod discover;
+mod examine;
 pub mod image;
 pub mod keychain;
 pub mod registry;

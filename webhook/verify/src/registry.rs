@@ -1,6 +1,36 @@
 //! Registries: the distribution API with bounds, and what is configured for each of them.
 
+mod auth;
+mod client;
+mod content;
+mod fetch;
+mod referrers;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use moka::future::Cache;
 use serde::Deserialize;
+use zastava_crds::digest::Sha256Digest;
+
+use self::{
+    auth::{Authorization, TokenKey, TokenLifetime},
+    fetch::{ContentKey, Pauses},
+};
+pub(crate) use self::{
+    content::{Child, Content, Layer, Manifest, Referrer, layers as layers_of, referrers as referrers_of},
+    referrers::Referrers,
+};
+use crate::{
+    image::ImageReference,
+    keychain::{Credential, Keychain},
+};
+
+/// Manifests, indexes and referrers pages are at most this long (as containerd's bound).
+pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
+/// Bytes of small content (manifests, signatures) kept in memory.
+const CONTENT_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+const CONTENT_TTL: Duration = Duration::from_secs(600);
+const MAX_TOKENS: u64 = 10_000;
 
 /// What is configured for one registry.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -14,15 +44,27 @@ pub struct RegistrySettings {
     /// Certificates (PEM) to trust for it besides the system's.
     #[serde(default)]
     pub ca_pem: Option<String>,
-    /// Host that is asked instead, such as a pull-through cache. It serves content only: digests are still checked.
+    /// Host that is asked instead, such as a pull-through cache. It serves content only: digests are still checked, and
+    /// credentials are those of the mirror's own name.
     #[serde(default)]
     pub mirror: Option<String>,
 }
 
 /// All registries, as configured; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Registry {
-    settings: std::sync::Arc<[RegistrySettings]>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: HashMap<String, RegistrySettings>,
+    clients: HashMap<String, reqwest::Client>,
+    default_client: reqwest::Client,
+    known: Cache<TokenKey, Authorization>,
+    /// Which of several credentials the registry accepted last.
+    accepted: Cache<Scope, usize>,
+    content: Cache<ContentKey, Content>,
+    pauses: Pauses,
 }
 
 /// Settings of a registry that can't be used.
@@ -59,11 +101,80 @@ impl RegistryError {
 impl Registry {
     /// With these settings; a registry without any is asked over TLS, under the system's certificates.
     pub fn new(settings: Vec<RegistrySettings>) -> Result<Self, RegistryError> {
-        Ok(Self { settings: settings.into() })
+        let mut clients = HashMap::new();
+        for entry in &settings {
+            clients.insert(entry.host.clone(), client::build(Some(entry))?);
+        }
+        let content = Cache::builder()
+            .max_capacity(CONTENT_CACHE_BYTES)
+            .weigher(|_: &ContentKey, content: &Content| u32::try_from(content.body.len() + 512).unwrap_or(u32::MAX))
+            .time_to_live(CONTENT_TTL)
+            .build();
+        let known = Cache::builder().max_capacity(MAX_TOKENS).expire_after(TokenLifetime).build();
+        let inner = Inner {
+            settings: settings.into_iter().map(|entry| (entry.host.clone(), entry)).collect(),
+            clients,
+            default_client: client::build(None)?,
+            known,
+            accepted: Cache::builder().max_capacity(MAX_TOKENS).time_to_live(CONTENT_TTL).build(),
+            content,
+            pauses: Pauses::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What is configured.
-    pub fn settings(&self) -> &[RegistrySettings] {
-        &self.settings
+    /// The repository of an image, as one who holds these credentials sees it.
+    pub(crate) fn repository(&self, image: &ImageReference, keychain: &Keychain) -> Repository {
+        let settings = self.inner.settings.get(image.host());
+        let mirror = settings.and_then(|s| s.mirror.as_deref());
+        let asked = mirror.unwrap_or(image.host());
+        let scheme = if settings.is_some_and(|s| s.plain_http) { "http" } else { "https" };
+        // Docker Hub's references and its registry have different names.
+        let dialled = if asked == "docker.io" { "registry-1.docker.io" } else { asked };
+        let credentials = keychain.lookup(asked, image.repository());
+        let scope = Scope::of(asked, &credentials);
+        Repository {
+            client: self.inner.clients.get(image.host()).unwrap_or(&self.inner.default_client).clone(),
+            registry: self.clone(),
+            host: asked.to_owned(),
+            base: format!("{scheme}://{dialled}/v2/{}", image.repository()),
+            name: image.repository().to_owned(),
+            credentials,
+            scope,
+        }
+    }
+}
+
+/// Whose credentials an answer was obtained with: what one pod may see is not shown to another. It can't be turned
+/// back into credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Scope(Sha256Digest);
+
+impl Scope {
+    fn of(host: &str, credentials: &[Credential]) -> Self {
+        let mut text = format!("{host}\0");
+        for credential in credentials {
+            credential.write_identity(&mut text);
+        }
+        Self(Sha256Digest::of(text.as_bytes()))
+    }
+}
+
+/// One repository, asked with one set of credentials.
+#[derive(Clone)]
+pub(crate) struct Repository {
+    registry: Registry,
+    client: reqwest::Client,
+    host: String,
+    base: String,
+    name: String,
+    credentials: Vec<Credential>,
+    scope: Scope,
+}
+
+impl Repository {
+    /// Where it is asked, and with what credentials: what is remembered is bound to both.
+    pub(crate) fn identity(&self) -> (String, Scope) {
+        (self.base.clone(), self.scope.clone())
     }
 }

@@ -1,10 +1,14 @@
 //! Verdicts: a positive proof, a refusal with its evidence, or unknown. An error is neither a pass nor a "no signature".
 
+mod explain;
+pub(crate) mod prove;
+
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use zastava_crds::digest::ImageDigest;
 
+use crate::answer::Unknown;
 pub use crate::answer::UnknownCause;
 use crate::requirement::PolicyIdentity;
 
@@ -51,9 +55,20 @@ struct ProofInner {
     policy: PolicyIdentity,
     evidence: Vec<Evidence>,
     proven_at: Timestamp,
+    expires_at: Option<Timestamp>,
 }
 
 impl Proof {
+    fn of(
+        digest: ImageDigest,
+        policy: PolicyIdentity,
+        evidence: Vec<Evidence>,
+        proven_at: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Self {
+        Self { inner: Arc::new(ProofInner { digest, policy, evidence, proven_at, expires_at }) }
+    }
+
     /// The digest that was proven, with its kind.
     pub fn digest(&self) -> &ImageDigest {
         &self.inner.digest
@@ -72,6 +87,11 @@ impl Proof {
     /// When.
     pub fn proven_at(&self) -> Timestamp {
         self.inner.proven_at
+    }
+
+    /// When it stops to hold by itself, because a bill of materials becomes too old.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.inner.expires_at
     }
 }
 
@@ -136,4 +156,11 @@ pub struct UnknownVerdict {
     pub next_step: String,
     /// When to ask again, if the registry said so.
     pub retry_after: Option<Duration>,
+}
+
+impl UnknownVerdict {
+    pub(crate) fn of(digest: Option<ImageDigest>, unknown: Unknown) -> Self {
+        let Unknown { cause, message, retry_after } = unknown;
+        Self { digest, cause, message, next_step: cause.next_step().to_owned(), retry_after }
+    }
 }

@@ -1,18 +1,26 @@
 //! The verifier: one conversation with a registry for equal questions, and a memory bound to digests.
 
+mod discoveries;
+
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use jiff::Timestamp;
+use moka::{Expiry, future::Cache};
+use tokio::{sync::Semaphore, time::Instant};
 use zastava_crds::digest::Sha256Digest;
 
+pub(crate) use self::discoveries::Discoveries;
 use crate::{
-    answer::{Unknown, UnknownCause},
+    answer::{Answer, Unknown, UnknownCause},
     image::{ImageReference, Platforms},
     keychain::Keychain,
-    registry::Registry,
-    requirement::{PolicyRequirements, SignatureRequirement},
+    registry::{Registry, Repository, Scope},
+    requirement::{PolicyIdentity, PolicyRequirements, SignatureRequirement},
     sbom::SbomVerdict,
-    verdict::{UnknownVerdict, Verdict},
+    verdict::{
+        UnknownVerdict, Verdict,
+        prove::{self, Subject},
+    },
 };
 
 /// An image whose tag was resolved, once: everything after speaks of this digest. Only the verifier makes one.
@@ -37,6 +45,10 @@ impl Resolved {
     pub fn pinned(&self) -> String {
         self.image.pinned(&self.digest)
     }
+
+    fn name(&self) -> String {
+        format!("{}@{}", self.image.canonical(), self.digest)
+    }
 }
 
 /// Bounds of the verifier.
@@ -52,6 +64,10 @@ pub struct VerifierSettings {
     pub max_verdicts: u64,
     /// Longest that one verification may take, whoever still waits.
     pub work_timeout: Duration,
+    /// Verifications that run at once; more wait for their turn.
+    pub concurrency: usize,
+    /// Verifications that run or wait at once; more are answered unknown.
+    pub max_waiting: usize,
 }
 
 impl Default for VerifierSettings {
@@ -62,34 +78,99 @@ impl Default for VerifierSettings {
             unknown_ttl: Duration::from_secs(2),
             max_verdicts: 20_000,
             work_timeout: Duration::from_secs(60),
+            concurrency: 64,
+            max_waiting: 1024,
         }
     }
+}
+
+/// What a verdict is bound to; never a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct VerdictKey {
+    digest: Sha256Digest,
+    repository: String,
+    scope: Scope,
+    policy: PolicyIdentity,
+    platforms: Platforms,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct TagKey {
+    repository: String,
+    scope: Scope,
+    tag: String,
 }
 
 /// The verifier; cheap to clone.
 #[derive(Clone)]
 pub struct Verifier {
     registry: Registry,
-    settings: VerifierSettings,
+    settings: Arc<VerifierSettings>,
+    verdicts: Cache<VerdictKey, Verdict>,
+    tags: Cache<TagKey, Sha256Digest>,
+    discoveries: Arc<Discoveries>,
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+struct VerdictLifetime(Arc<VerifierSettings>);
+
+impl Expiry<VerdictKey, Verdict> for VerdictLifetime {
+    fn expire_after_create(&self, _: &VerdictKey, verdict: &Verdict, _: std::time::Instant) -> Option<Duration> {
+        Some(match verdict {
+            Verdict::Proven(_) => self.0.proof_ttl,
+            Verdict::Refused(_) => self.0.refusal_ttl,
+            Verdict::Unknown(unknown) => unknown.retry_after.unwrap_or(self.0.unknown_ttl),
+        })
+    }
 }
 
 impl Verifier {
     /// Over these registries.
     pub fn new(registry: Registry, settings: VerifierSettings) -> Self {
-        Self { registry, settings }
+        let settings = Arc::new(settings);
+        Self {
+            registry,
+            verdicts: Cache::builder()
+                .max_capacity(settings.max_verdicts)
+                .expire_after(VerdictLifetime(settings.clone()))
+                .build(),
+            tags: Cache::builder().max_capacity(1024).time_to_live(Duration::from_secs(1)).build(),
+            discoveries: Arc::new(Discoveries::new()),
+            running: Arc::new(Semaphore::new(settings.concurrency)),
+            waiting: Arc::new(Semaphore::new(settings.max_waiting)),
+            settings,
+        }
     }
 
-    /// The digest a reference stands for: its own, or what the registry says of its tag now. Never from memory.
+    /// The digest a reference stands for: its own, or what the registry says of its tag now. Equal questions in flight
+    /// share one answer; it is not remembered.
     pub async fn resolve(
         &self,
         image: &ImageReference,
         keychain: &Keychain,
         deadline: Instant,
     ) -> Result<Resolved, Unknown> {
-        let _ = (keychain, deadline, &self.registry, &self.settings);
-        match image.digest() {
-            Some(digest) => Ok(Resolved { image: image.clone(), digest: digest.clone() }),
-            None => Err(Unknown::new(UnknownCause::Unsupported, "no registry is asked yet")),
+        if let Some(digest) = image.digest() {
+            return Ok(Resolved { image: image.clone(), digest: digest.clone() });
+        }
+        let repository = self.registry.repository(image, keychain);
+        let tag = image.tag().unwrap_or("latest").to_owned();
+        let (base, scope) = repository.identity();
+        let key = TagKey { repository: base, scope, tag: tag.clone() };
+        let tags = self.tags.clone();
+        let name = image.written().to_owned();
+        let work = tokio::spawn(async move {
+            let digest = tags.try_get_with(key.clone(), resolve_tag(&repository, &tag, &name)).await;
+            tags.invalidate(&key).await;
+            digest
+        });
+        match tokio::time::timeout_at(deadline, work).await {
+            Ok(Ok(digest)) => {
+                Ok(Resolved { image: image.clone(), digest: digest.map_err(|shared| (*shared).clone())? })
+            }
+            Ok(Err(_)) => Err(broken()),
+            Err(_) => Err(Unknown::new(UnknownCause::Deadline, format!("{image}: its tag was not resolved in time"))),
         }
     }
 
@@ -102,11 +183,46 @@ impl Verifier {
         keychain: &Keychain,
         deadline: Instant,
     ) -> Verdict {
-        let _ = (image, requirements, platforms, keychain, deadline);
-        Verdict::Unknown(not_yet())
+        let repository = self.registry.repository(&image.image, keychain);
+        let (base, scope) = repository.identity();
+        let key = VerdictKey {
+            digest: image.digest.clone(),
+            repository: base,
+            scope,
+            policy: requirements.policy().clone(),
+            platforms: platforms.clone(),
+        };
+        if let Some(verdict) = self.verdicts.get(&key).await {
+            if !has_expired(&verdict) {
+                return verdict;
+            }
+            self.verdicts.invalidate(&key).await;
+        }
+        let (verifier, requirements) = (self.clone(), requirements.clone());
+        let (image, platforms) = (image.clone(), platforms.clone());
+        let name = image.name();
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else {
+            return Verdict::Unknown(UnknownVerdict::of(None, busy(&name)));
+        };
+        let work = tokio::spawn(async move {
+            let prove = async {
+                let subject = verifier.subject(&repository, &image, &platforms);
+                let work = verifier.bounded(&subject.name, prove::prove(&subject, &requirements));
+                work.await.unwrap_or_else(|unknown| Verdict::Unknown(UnknownVerdict::of(None, unknown)))
+            };
+            let verdict = verifier.verdicts.get_with(key, prove).await;
+            drop(place);
+            verdict
+        });
+        match tokio::time::timeout_at(deadline, work).await {
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Verdict::Unknown(UnknownVerdict::of(None, broken())),
+            Err(_) => Verdict::Unknown(UnknownVerdict::of(None, late(&name))),
+        }
     }
 
-    /// The bill of materials of an image under the authorities of one entry of `signatures`.
+    /// The bill of materials of an image under the authorities of one entry of `signatures`. It is not remembered: a
+    /// scan asks once.
     pub async fn sbom(
         &self,
         image: &Resolved,
@@ -115,17 +231,58 @@ impl Verifier {
         keychain: &Keychain,
         deadline: Instant,
     ) -> SbomVerdict {
-        let _ = (image, signed_by, platforms, keychain, deadline);
-        SbomVerdict::Unknown(not_yet())
+        let repository = self.registry.repository(&image.image, keychain);
+        let subject = self.subject(&repository, image, platforms);
+        let work = self.bounded(&subject.name, prove::sbom(&subject, signed_by));
+        let unknown = match tokio::time::timeout_at(deadline, work).await {
+            Ok(Ok(verdict)) => return verdict,
+            Ok(Err(unknown)) => unknown,
+            Err(_) => late(&subject.name),
+        };
+        SbomVerdict::Unknown(UnknownVerdict::of(None, unknown))
+    }
+
+    fn subject<'a>(&'a self, repository: &'a Repository, image: &'a Resolved, platforms: &'a Platforms) -> Subject<'a> {
+        Subject { repository, discoveries: &self.discoveries, digest: &image.digest, platforms, name: image.name() }
+    }
+
+    /// Runs a verification in its turn and within its time.
+    async fn bounded<T>(&self, name: &str, work: impl Future<Output = T>) -> Result<T, Unknown> {
+        let in_turn = async {
+            let turn = self.running.acquire().await;
+            let result = work.await;
+            drop(turn);
+            result
+        };
+        tokio::time::timeout(self.settings.work_timeout, in_turn).await.map_err(|_| late(name))
     }
 }
 
-fn not_yet() -> UnknownVerdict {
-    UnknownVerdict {
-        digest: None,
-        cause: UnknownCause::Unsupported,
-        message: "no registry is asked yet".to_owned(),
-        next_step: String::new(),
-        retry_after: None::<Duration>,
+async fn resolve_tag(repository: &Repository, tag: &str, name: &str) -> Result<Sha256Digest, Unknown> {
+    match repository.manifest_by_tag(tag).await {
+        Answer::Found(content) => {
+            repository.remember(&content).await;
+            Ok(content.digest)
+        }
+        Answer::None => {
+            Err(Unknown::new(UnknownCause::ImageNotFound, format!("{name}: no such image in the registry")))
+        }
+        Answer::Unknown(unknown) => Err(unknown),
     }
+}
+
+fn has_expired(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Proven(proof) if proof.expires_at().is_some_and(|expiry| expiry <= Timestamp::now()))
+}
+
+fn late(name: &str) -> Unknown {
+    Unknown::new(UnknownCause::Deadline, format!("{name} was not verified in time"))
+}
+
+fn busy(name: &str) -> Unknown {
+    Unknown::new(UnknownCause::Busy, format!("{name} was not verified: too many verifications are waiting"))
+}
+
+fn broken() -> Unknown {
+    Unknown::new(UnknownCause::Busy, "a verification was cut off")
 }

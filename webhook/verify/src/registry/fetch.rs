@@ -1,0 +1,297 @@
+//! Getting bytes: bounded in size and time, and never believed before they hash to their digest.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, StatusCode,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use reqwest::{Response, Url};
+use zastava_crds::digest::Sha256Digest;
+
+use super::{Content, MAX_MANIFEST, Repository, Scope, auth::Authorization};
+use crate::answer::{Answer, Unknown, UnknownCause};
+
+/// What we can read; a registry must not convert for us, or the digest would be another.
+const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+/// Content up to this is kept in memory.
+const SMALL: u64 = 256 * 1024;
+/// A pause a registry asks for is kept up to this.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+const DEFAULT_PAUSE: Duration = Duration::from_secs(2);
+/// One more attempt after a broken connection or a gateway's error.
+const RETRY_AFTER_FAULT: Duration = Duration::from_millis(150);
+
+/// Content is shared by those who hold the same credentials for the same repository, and by nobody else.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct ContentKey {
+    base: String,
+    scope: Scope,
+    digest: Sha256Digest,
+}
+
+/// Hosts that asked not to be asked, until when.
+#[derive(Default)]
+pub(super) struct Pauses(Mutex<HashMap<String, Instant>>);
+
+/// Why there is no content; shared by all who waited for it.
+#[derive(Clone)]
+enum Missing {
+    None,
+    Unknown(Unknown),
+}
+
+impl Repository {
+    /// The manifest a tag stands for now. Its digest is that of the bytes; a header that says otherwise makes it unknown.
+    pub(crate) async fn manifest_by_tag(&self, tag: &str) -> Answer<Content> {
+        match self.get_manifest(tag).await {
+            Ok(content) => Answer::Found(content),
+            Err(Missing::None) => Answer::None,
+            Err(Missing::Unknown(unknown)) => Answer::Unknown(unknown),
+        }
+    }
+
+    /// The manifest with this digest.
+    pub(crate) async fn manifest(&self, digest: &Sha256Digest) -> Answer<Content> {
+        self.shared(digest, async {
+            let content = self.get_manifest(digest.as_str()).await?;
+            self.hashes_to(content, digest)
+        })
+        .await
+    }
+
+    /// Keeps content that was read by tag for those who ask by digest.
+    pub(crate) async fn remember(&self, content: &Content) {
+        let key = self.content_key(&content.digest);
+        self.registry.inner.content.insert(key, content.clone()).await;
+    }
+
+    /// The blob with this digest and size.
+    pub(crate) async fn blob(&self, digest: &Sha256Digest, size: u64) -> Answer<Bytes> {
+        let get = async {
+            let limit = usize::try_from(size).map_err(|_| Missing::Unknown(self.too_large("a blob")))?;
+            let url = self.url(&format!("blobs/{digest}"))?;
+            let (_, body) = self.get(url, "application/octet-stream, */*", limit).await?;
+            let digest_of_body = Sha256Digest::of(&body);
+            self.hashes_to(Content { digest: digest_of_body, media_type: None, body }, digest)
+        };
+        let content = if size <= SMALL { self.shared(digest, get).await } else { answer(get.await) };
+        content.map(|content| content.body)
+    }
+
+    async fn shared(
+        &self,
+        digest: &Sha256Digest,
+        get: impl Future<Output = Result<Content, Missing>>,
+    ) -> Answer<Content> {
+        let shared = self.registry.inner.content.try_get_with(self.content_key(digest), get).await;
+        answer(shared.map_err(|missing| (*missing).clone()))
+    }
+
+    fn content_key(&self, digest: &Sha256Digest) -> ContentKey {
+        ContentKey { base: self.base.clone(), scope: self.scope.clone(), digest: digest.clone() }
+    }
+
+    async fn get_manifest(&self, reference: &str) -> Result<Content, Missing> {
+        let url = self.url(&format!("manifests/{reference}"))?;
+        let (headers, body) = self.get(url, MANIFEST_TYPES, MAX_MANIFEST).await?;
+        let digest = Sha256Digest::of(&body);
+        let claimed = headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
+        if claimed.is_some_and(|claimed| claimed.starts_with("sha256:") && claimed != digest.as_str()) {
+            let message =
+                format!("{} names {} for {reference}, but sends {digest}", self.host, claimed.unwrap_or_default());
+            return Err(Missing::Unknown(Unknown::new(UnknownCause::Integrity, message)));
+        }
+        let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Ok(Content { digest, media_type, body })
+    }
+
+    fn hashes_to(&self, content: Content, digest: &Sha256Digest) -> Result<Content, Missing> {
+        if content.digest == *digest {
+            return Ok(content);
+        }
+        let message = format!("{} was asked for {digest}, but sent {}", self.host, content.digest);
+        Err(Missing::Unknown(Unknown::new(UnknownCause::Integrity, message)))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Missing> {
+        Url::parse(&format!("{}/{path}", self.base)).map_err(|e| {
+            Missing::Unknown(Unknown::new(UnknownCause::Unreachable, format!("{}: not an address: {e}", self.host)))
+        })
+    }
+
+    /// A page of a listing: its headers, where it came from and its body; `None` for 404 and its like.
+    pub(super) async fn page(&self, url: Url, accept: &str) -> Answer<(HeaderMap, Bytes)> {
+        match self.get(url, accept, MAX_MANIFEST).await {
+            Ok(page) => Answer::Found(page),
+            Err(Missing::None) => Answer::None,
+            Err(Missing::Unknown(unknown)) => Answer::Unknown(unknown),
+        }
+    }
+
+    pub(super) fn first_page(&self, path: &str) -> Answer<Url> {
+        match self.url(path) {
+            Ok(url) => Answer::Found(url),
+            Err(Missing::None) => Answer::None,
+            Err(Missing::Unknown(unknown)) => Answer::Unknown(unknown),
+        }
+    }
+
+    async fn get(&self, url: Url, accept: &str, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
+        if let Some(left) = self.registry.inner.pauses.left(&self.host) {
+            let mut unknown = Unknown::new(UnknownCause::RateLimited, format!("{} asked to wait", self.host));
+            unknown.retry_after = Some(left);
+            return Err(Missing::Unknown(unknown));
+        }
+        match self.attempt(url.clone(), accept, limit).await {
+            Err(Missing::Unknown(unknown)) if unknown.cause == UnknownCause::Unreachable => {
+                tracing::debug!(registry = %self.host, error = %unknown, "registry asked once more");
+                tokio::time::sleep(RETRY_AFTER_FAULT).await;
+                self.attempt(url, accept, limit).await
+            }
+            other => other,
+        }
+    }
+
+    async fn attempt(&self, url: Url, accept: &str, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
+        let mut response = self.authorized(url, accept).await.map_err(Missing::Unknown)?;
+        let status = response.status();
+        match status.as_u16() {
+            200 => {
+                let body = bounded(&mut response, &self.host, limit).await.map_err(Missing::Unknown)?;
+                Ok((response.headers().clone(), body))
+            }
+            404 | 405 | 410 | 501 => Err(Missing::None),
+            401 | 403 => {
+                let message = format!("{} answered {status} for {}", self.host, self.name);
+                Err(Missing::Unknown(Unknown::new(UnknownCause::Unauthorized, message)))
+            }
+            429 => Err(Missing::Unknown(self.paused(response.headers()))),
+            502..=504 => {
+                let message = format!("{} answered {status} for {}", self.host, self.name);
+                Err(Missing::Unknown(Unknown::new(UnknownCause::Unreachable, message)))
+            }
+            _ => {
+                let message = format!("{} answered {status} for {}", self.host, self.name);
+                Err(Missing::Unknown(Unknown::new(UnknownCause::RegistryError, message)))
+            }
+        }
+    }
+
+    /// The answer to the first of the credentials that the registry lets in, in their order, as the kubelet tries them.
+    async fn authorized(&self, url: Url, accept: &str) -> Result<Response, Unknown> {
+        let start = self.registry.inner.accepted.get(&self.scope).await.unwrap_or(0);
+        let mut known = self.known_authorization(start).await;
+        let mut response = self.send(url.clone(), accept, known.as_ref()).await?;
+        let mut last = None;
+        for credential in start..self.credentials.len().max(start + 1) {
+            if !matches!(response.status().as_u16(), 401 | 403) {
+                if credential > 0 {
+                    self.registry.inner.accepted.insert(self.scope.clone(), credential).await;
+                }
+                return Ok(response);
+            }
+            if known.take().is_some() {
+                self.forget_authorization(credential).await;
+            }
+            if response.headers().get(WWW_AUTHENTICATE).is_none() {
+                break;
+            }
+            match self.authorize(response.headers(), credential).await {
+                Ok(authorization) => {
+                    let answered = self.send(url.clone(), accept, Some(&authorization)).await?;
+                    if !matches!(answered.status().as_u16(), 401 | 403) {
+                        self.registry.inner.accepted.insert(self.scope.clone(), credential).await;
+                        return Ok(answered);
+                    }
+                    self.forget_authorization(credential).await;
+                    last = None;
+                    // The next credentials answer this challenge, if it carries one; else the first one's.
+                    if answered.headers().get(WWW_AUTHENTICATE).is_some() {
+                        response = answered;
+                    }
+                }
+                Err(unknown) => last = Some(unknown),
+            }
+        }
+        last.map_or(Ok(response), Err)
+    }
+
+    async fn send(&self, url: Url, accept: &str, authorization: Option<&Authorization>) -> Result<Response, Unknown> {
+        let mut request = self.client.get(url).header(ACCEPT, accept);
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization.header.clone());
+        }
+        request.send().await.map_err(|e| unreachable(&self.host, &e))
+    }
+
+    /// Remembers the pause a 429 asks for.
+    pub(super) fn paused(&self, headers: &HeaderMap) -> Unknown {
+        let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        let pause = asked.map_or(DEFAULT_PAUSE, Duration::from_secs).min(MAX_PAUSE);
+        self.registry.inner.pauses.pause(&self.host, pause);
+        let mut unknown =
+            Unknown::new(UnknownCause::RateLimited, format!("{} answered 429, too many requests", self.host));
+        unknown.retry_after = Some(pause);
+        unknown
+    }
+
+    fn too_large(&self, what: &str) -> Unknown {
+        Unknown::new(UnknownCause::TooLarge, format!("{}: {what} is too large", self.host))
+    }
+}
+
+fn answer(result: Result<Content, Missing>) -> Answer<Content> {
+    match result {
+        Ok(content) => Answer::Found(content),
+        Err(Missing::None) => Answer::None,
+        Err(Missing::Unknown(unknown)) => Answer::Unknown(unknown),
+    }
+}
+
+impl Pauses {
+    fn left(&self, host: &str) -> Option<Duration> {
+        let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.get(host).and_then(|until| until.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    fn pause(&self, host: &str, pause: Duration) {
+        let now = Instant::now();
+        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pauses.retain(|_, until| *until > now);
+        pauses.insert(host.to_owned(), now + pause);
+    }
+}
+
+/// The body, if it is no longer than `limit`: counted while it comes, whatever the header says.
+pub(super) async fn bounded(response: &mut Response, host: &str, limit: usize) -> Result<Bytes, Unknown> {
+    let too_large = || Unknown::new(UnknownCause::TooLarge, format!("{host} sends more than {limit} bytes"));
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(host, &e))? {
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// A request that brought no answer.
+pub(super) fn unreachable(host: &str, error: &reqwest::Error) -> Unknown {
+    // The innermost cause is what a person can act on; the outer ones only say "error sending request".
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let what = if error.is_timeout() { "no answer in time".to_owned() } else { cause.to_string() };
+    Unknown::new(UnknownCause::Unreachable, format!("{host} can't be reached: {what}"))
+}

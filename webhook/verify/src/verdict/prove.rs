@@ -1,0 +1,274 @@
+//! From what a registry has to a verdict. An index satisfies an ask if it does so itself, or if each runnable child for
+//! a platform among those asked does.
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use zastava_crds::digest::{ImageDigest, Sha256Digest};
+
+use super::{Evidence, Proof, Refusal, RefusalReason, UnknownVerdict, Verdict, explain};
+use crate::{
+    answer::{Answer, Unknown, UnknownCause},
+    discover::Discovered,
+    examine::{Ask, Examination, Met},
+    image::Platforms,
+    registry::{Child, Manifest, Repository},
+    requirement::{PolicyRequirements, SbomRequirement, SignatureRequirement},
+    sbom::{Header, SbomVerdict, VerifiedSbom},
+    verifier::Discoveries,
+};
+
+const CONCURRENCY: usize = 4;
+/// Runnable children that are examined at most.
+const MAX_RUNNABLE: usize = 32;
+
+/// One image under examination.
+pub(crate) struct Subject<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) discoveries: &'a Discoveries,
+    pub(crate) digest: &'a Sha256Digest,
+    pub(crate) platforms: &'a Platforms,
+    /// How messages name the image: `host/repository@digest`.
+    pub(crate) name: String,
+}
+
+/// What came of one ask, over the index and its children.
+struct Outcome {
+    met: Vec<(ImageDigest, Met)>,
+    /// `None`: it is met.
+    unmet: Option<Unmet>,
+}
+
+enum Unmet {
+    Refused(RefusalReason, String),
+    Unknown(Unknown),
+}
+
+/// Whether an image satisfies all that a policy asks.
+pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequirements) -> Verdict {
+    let now = Timestamp::now();
+    let acceptable = |header: &Header| acceptable(header, requirements.sbom(), now);
+    let mut asks: Vec<_> = requirements.signatures().iter().map(Ask::Signature).collect();
+    if let Some(sbom) = requirements.sbom() {
+        asks.push(Ask::Sbom { signed_by: &sbom.signed_by, acceptable: &acceptable });
+    }
+    let (digest, outcomes) = match subject.examine(&asks).await {
+        Ok(examined) => examined,
+        Err((digest, unknown)) => return Verdict::Unknown(UnknownVerdict::of(digest, unknown)),
+    };
+    let (mut evidence, mut expires_at) = (Vec::new(), None::<Timestamp>);
+    let mut unknown = None;
+    for (ask, outcome) in asks.iter().zip(outcomes) {
+        match outcome.unmet {
+            // A definite failure is told before an unknown: no later answer can mend it.
+            Some(Unmet::Refused(reason, found)) => {
+                return Verdict::Refused(subject.refusal(ask, &digest, reason, found));
+            }
+            Some(Unmet::Unknown(why)) => unknown = unknown.or(Some(why)),
+            None => {
+                for (on, met) in outcome.met {
+                    let expiry = met.sbom.as_ref().and_then(|(header, _)| expiry(header, requirements.sbom()));
+                    expires_at = [expires_at, expiry].into_iter().flatten().min();
+                    evidence.push(Evidence { requirement: ask.name(), subject: on, signed_by: met.signed_by });
+                }
+            }
+        }
+    }
+    if let Some(unknown) = unknown {
+        return Verdict::Unknown(UnknownVerdict::of(Some(digest), unknown));
+    }
+    Verdict::Proven(Proof::of(digest, requirements.policy().clone(), evidence, now, expires_at))
+}
+
+/// The bill of materials of an image under one entry's authorities.
+pub(crate) async fn sbom(subject: &Subject<'_>, signed_by: &SignatureRequirement) -> SbomVerdict {
+    let asks = [Ask::Sbom { signed_by, acceptable: &|_| Ok(()) }];
+    let (digest, mut outcomes) = match subject.examine(&asks).await {
+        Ok(examined) => examined,
+        Err((digest, unknown)) => return SbomVerdict::Unknown(UnknownVerdict::of(digest, unknown)),
+    };
+    let [ask] = asks;
+    let Some(outcome) = outcomes.pop() else {
+        return SbomVerdict::Refused(subject.refusal(&ask, &digest, RefusalReason::NoSbom, "nothing".to_owned()));
+    };
+    match outcome.unmet {
+        Some(Unmet::Refused(reason, found)) => SbomVerdict::Refused(subject.refusal(&ask, &digest, reason, found)),
+        Some(Unmet::Unknown(unknown)) => SbomVerdict::Unknown(UnknownVerdict::of(Some(digest), unknown)),
+        None => {
+            let documents = outcome
+                .met
+                .into_iter()
+                .filter_map(|(on, met)| met.sbom.map(|(header, signed)| (on, met.signed_by, header, signed)))
+                .collect();
+            match VerifiedSbom::of(documents) {
+                Ok(sbom) => SbomVerdict::Found(sbom.into()),
+                Err(why) => SbomVerdict::Refused(subject.refusal(&ask, &digest, RefusalReason::UnsupportedSbom, why)),
+            }
+        }
+    }
+}
+
+impl Subject<'_> {
+    async fn examine(&self, asks: &[Ask<'_>]) -> Result<(ImageDigest, Vec<Outcome>), (Option<ImageDigest>, Unknown)> {
+        // The image's own manifest and what refers to it are asked for at once: one round trip for both.
+        let (manifest, listed) = futures::join!(self.manifest(), self.discoveries.by_api(self.repository, self.digest));
+        let manifest = manifest.map_err(|unknown| (None, unknown))?;
+        let digest = ImageDigest { kind: manifest.kind(), digest: self.digest.clone() };
+        let own = self.examine_one(self.digest, asks, &listed).await;
+        let Manifest::Index(children) = manifest else {
+            let outcomes = own.into_iter().map(|one| Outcome::of_one(&digest, one)).collect();
+            return Ok((digest, outcomes));
+        };
+        let mut outcomes = Vec::with_capacity(asks.len());
+        let runnable = self.runnable(&children);
+        for (ask, own) in asks.iter().zip(own) {
+            let unmet = match own {
+                Ok(met) => {
+                    outcomes.push(Outcome { met: vec![(digest.clone(), met)], unmet: None });
+                    continue;
+                }
+                Err(unmet) => unmet,
+            };
+            outcomes.push(self.by_children(*ask, unmet, &runnable).await);
+        }
+        Ok((digest, outcomes))
+    }
+
+    async fn manifest(&self) -> Result<Manifest, Unknown> {
+        match self.repository.manifest(self.digest).await {
+            Answer::Found(content) => Manifest::read(&content),
+            Answer::None => {
+                Err(Unknown::new(UnknownCause::ImageNotFound, format!("{}: no such image in the registry", self.name)))
+            }
+            Answer::Unknown(unknown) => Err(unknown),
+        }
+    }
+
+    /// The referrers API first; the tags only for what is still not met.
+    async fn examine_one(
+        &self,
+        digest: &Sha256Digest,
+        asks: &[Ask<'_>],
+        listed: &Discovered,
+    ) -> Vec<Result<Met, Unmet>> {
+        let mut examination = Examination::of(asks);
+        examination.examine(self.repository, digest, asks, listed).await;
+        if !examination.all_met() {
+            let tagged = self.discoveries.by_tags(self.repository, digest).await;
+            examination.examine(self.repository, digest, asks, &tagged).await;
+        }
+        let unknown = examination.unknown.into_iter().next();
+        let judge = |(ask, tally): (&Ask<'_>, crate::examine::Tally)| {
+            let (reason, found) = explain::found(ask, &tally);
+            match (tally.into_met(), &unknown) {
+                (Some(met), _) => Ok(met),
+                (None, Some(unknown)) => Err(Unmet::Unknown(unknown.clone())),
+                (None, None) => Err(Unmet::Refused(reason, found)),
+            }
+        };
+        asks.iter().zip(examination.tallies).map(judge).collect()
+    }
+
+    fn runnable<'c>(&self, children: &'c [Child]) -> Vec<&'c Child> {
+        // Attestations that build tools put into an index say that they are for no platform: no runtime picks them.
+        let is_image =
+            |child: &&Child| !child.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
+        children.iter().filter(is_image).filter(|child| self.platforms.may_run(child.platform.as_ref())).collect()
+    }
+
+    async fn by_children(&self, ask: Ask<'_>, own: Unmet, runnable: &[&Child]) -> Outcome {
+        if runnable.is_empty() {
+            return match own {
+                Unmet::Refused(..) => Outcome::unmet(Unmet::Refused(
+                    RefusalReason::NoPlatform,
+                    "an index that is not signed itself and has no image for the cluster's platforms".to_owned(),
+                )),
+                unknown @ Unmet::Unknown(_) => Outcome::unmet(unknown),
+            };
+        }
+        if runnable.len() > MAX_RUNNABLE {
+            let message = format!("{} has {} runnable children, more than {MAX_RUNNABLE}", self.name, runnable.len());
+            return Outcome::unmet(Unmet::Unknown(Unknown::new(UnknownCause::TooLarge, message)));
+        }
+        let asks = [ask];
+        let examined: Vec<_> = stream::iter(runnable)
+            .map(|child| {
+                let asks = &asks;
+                async move {
+                    let digest = &child.digest.digest;
+                    let listed = self.discoveries.by_api(self.repository, digest).await;
+                    (*child, self.examine_one(digest, asks, &listed).await.pop())
+                }
+            })
+            .buffered(CONCURRENCY)
+            .collect()
+            .await;
+        let (mut met, mut unknown) = (Vec::new(), None);
+        for (child, result) in examined {
+            match result {
+                Some(Ok(one)) => met.push((child.digest.clone(), one)),
+                // Index and a child both definitely fail: that is a refusal, whatever the other children are.
+                Some(Err(Unmet::Refused(reason, found))) => {
+                    let platform = child.platform.as_ref().map_or_else(|| "a child".to_owned(), ToString::to_string);
+                    return match own {
+                        Unmet::Refused(_, at_index) => Outcome::unmet(Unmet::Refused(
+                            reason,
+                            format!("{at_index} on the index; {found} on {platform}"),
+                        )),
+                        not_known @ Unmet::Unknown(_) => Outcome::unmet(not_known),
+                    };
+                }
+                Some(Err(Unmet::Unknown(why))) => unknown = unknown.or(Some(why)),
+                None => unknown = unknown.or(Some(Unknown::new(UnknownCause::Unsupported, "a child was not examined"))),
+            }
+        }
+        match unknown {
+            Some(unknown) => Outcome::unmet(Unmet::Unknown(unknown)),
+            None => Outcome { met, unmet: None },
+        }
+    }
+
+    fn refusal(&self, ask: &Ask<'_>, digest: &ImageDigest, reason: RefusalReason, found: String) -> Refusal {
+        Refusal {
+            digest: Some(digest.clone()),
+            requirement: ask.name(),
+            reason,
+            found,
+            next_step: explain::next_step(reason, &self.name, self.platforms),
+        }
+    }
+}
+
+impl Outcome {
+    fn of_one(digest: &ImageDigest, result: Result<Met, Unmet>) -> Self {
+        match result {
+            Ok(met) => Self { met: vec![(digest.clone(), met)], unmet: None },
+            Err(unmet) => Self::unmet(unmet),
+        }
+    }
+
+    fn unmet(unmet: Unmet) -> Self {
+        Self { met: Vec::new(), unmet: Some(unmet) }
+    }
+}
+
+/// Whether a document is of an accepted format and young enough; the error is what a refusal says.
+fn acceptable(header: &Header, asked: Option<&SbomRequirement>, now: Timestamp) -> Result<(), String> {
+    let Some(asked) = asked else { return Ok(()) };
+    if !asked.formats.is_empty() && !asked.formats.contains(&header.format) {
+        return Err(format!("{:?} {}, which this policy does not accept", header.format, header.version));
+    }
+    if asked.max_age.is_some() {
+        let Some(expiry) = expiry(header, Some(asked)) else {
+            return Err(format!("{:?} {} that does not say when it was made", header.format, header.version));
+        };
+        if expiry <= now {
+            return Err(format!("{:?} {} that is too old", header.format, header.version));
+        }
+    }
+    Ok(())
+}
+
+/// When a document becomes too old for the policy.
+fn expiry(header: &Header, asked: Option<&SbomRequirement>) -> Option<Timestamp> {
+    header.created?.checked_add(asked?.max_age?).ok()
+}

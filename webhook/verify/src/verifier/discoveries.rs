@@ -1,0 +1,52 @@
+//! Discoveries shared by all policies of a request, and by all requests that come at once.
+
+use std::{sync::Arc, time::Duration};
+
+use moka::future::Cache;
+use zastava_crds::digest::Sha256Digest;
+
+use crate::{
+    discover::{self, Discovered},
+    registry::{Repository, Scope},
+};
+
+/// Long enough for the requests of one deployment, short enough that a signature made now counts soon.
+const LIFETIME: Duration = Duration::from_secs(2);
+const MAX_DISCOVERIES: u64 = 1024;
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    repository: String,
+    scope: Scope,
+    image: Sha256Digest,
+}
+
+/// What is attached to which image.
+pub(crate) struct Discoveries {
+    by_api: Cache<Key, Arc<Discovered>>,
+    by_tags: Cache<Key, Arc<Discovered>>,
+}
+
+impl Discoveries {
+    pub(super) fn new() -> Self {
+        let cache = || Cache::builder().max_capacity(MAX_DISCOVERIES).time_to_live(LIFETIME).build();
+        Self { by_api: cache(), by_tags: cache() }
+    }
+
+    pub(crate) async fn by_api(&self, repository: &Repository, image: &Sha256Digest) -> Arc<Discovered> {
+        self.by_api
+            .get_with(key(repository, image), async { Arc::new(discover::by_api(repository, image).await) })
+            .await
+    }
+
+    pub(crate) async fn by_tags(&self, repository: &Repository, image: &Sha256Digest) -> Arc<Discovered> {
+        self.by_tags
+            .get_with(key(repository, image), async { Arc::new(discover::by_tags(repository, image).await) })
+            .await
+    }
+}
+
+fn key(repository: &Repository, image: &Sha256Digest) -> Key {
+    let (repository, scope) = repository.identity();
+    Key { repository, scope, image: image.clone() }
+}
