@@ -1,0 +1,165 @@
+//! The observer's DaemonSet. It is not privileged, but let nobody think it small: hostPID with SYS_PTRACE and a runtime
+//! socket is the node (design, decision 28).
+
+use std::path::Path;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
+        core::v1::{
+            AppArmorProfile, Capabilities, Container, HostPathVolumeSource, PodSecurityContext, PodSpec,
+            PodTemplateSpec, SeccompProfile, SecurityContext, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+        util::intstr::IntOrString,
+    },
+};
+
+use super::{
+    metadata::{Component, metadata},
+    pod::{
+        field_env, http_port, intake_volumes, liveness, mount, node_selector, priority_class, pull_secrets, readiness,
+        value_env,
+    },
+};
+use crate::rollout::{installation::Installation, validate::Plan};
+
+const NAME: &str = "zastava-observer";
+/// Where BPF objects are pinned: links, ring and counters outlive a restart.
+const BPFFS: &str = "/sys/fs/bpf";
+
+pub(super) fn build(installation: &Installation, plan: &Plan, owner: &OwnerReference) -> DaemonSet {
+    let observer = &installation.observer;
+    let (mut volumes, mut mounts) = intake_volumes();
+    let host = HostPaths { volumes: &mut volumes, mounts: &mut mounts };
+    host.add(installation);
+    let pod = PodSpec {
+        service_account_name: Some(NAME.to_owned()),
+        // No token of the Kubernetes API ever reaches an observer.
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        image_pull_secrets: pull_secrets(installation),
+        priority_class_name: priority_class(&observer.placement),
+        node_selector: node_selector(&observer.placement),
+        tolerations: Some(observer.placement.tolerations.clone()).filter(|t| !t.is_empty()),
+        // Pids in the kernel's events must name the same processes as /proc and pidfd_open do.
+        host_pid: Some(true),
+        termination_grace_period_seconds: Some(30),
+        security_context: Some(PodSecurityContext {
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+            // The default profile hides the /proc of confined pods.
+            app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".to_owned(), localhost_profile: None }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![container(installation, plan, mounts)],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    };
+    DaemonSet {
+        metadata: metadata(installation, Component::Observer, NAME, Some(&observer.namespace), owner),
+        spec: Some(DaemonSetSpec {
+            selector: Component::Observer.label_selector(),
+            update_strategy: Some(DaemonSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateDaemonSet {
+                    max_unavailable: Some(IntOrString::String("10%".to_owned())),
+                    max_surge: None,
+                }),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(Component::Observer.labels(installation)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod),
+            },
+            ..DaemonSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Capabilities with their reasons; the chart's observer.yaml says the same to a reviewer.
+fn capabilities(plan: &Plan) -> Vec<String> {
+    let mut names = vec![
+        // Loads the programs and maps that see each exec.
+        "BPF",
+        // Attaches them to tracepoints, and opens the counting perf event that the accounting is checked with.
+        "PERFMON",
+        // Reads /proc/PID/{root,exe,maps} of other users' processes.
+        "SYS_PTRACE",
+        // Reads and hashes an executed file whatever its mode.
+        "DAC_READ_SEARCH",
+    ];
+    if plan.kills {
+        // Ends a process late, through a pidfd.
+        names.push("KILL");
+    }
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn container(installation: &Installation, plan: &Plan, mounts: Vec<VolumeMount>) -> Container {
+    let observer = &installation.observer;
+    Container {
+        name: "observer".to_owned(),
+        image: Some(observer.image.clone()),
+        image_pull_policy: Some(installation.pull_policy.clone()),
+        env: Some(vec![
+            field_env("NODE_NAME", "spec.nodeName"),
+            field_env("POD_NAME", "metadata.name"),
+            field_env("POD_NAMESPACE", "metadata.namespace"),
+            value_env("ZASTAVA_INTAKE_NAME", &installation.intake_name()),
+            value_env("ZASTAVA_RUNTIME_SOCKET", &observer.runtime_socket),
+            value_env("ZASTAVA_STATE_DIR", &observer.state_directory),
+        ]),
+        ports: Some(vec![http_port()]),
+        readiness_probe: Some(readiness()),
+        liveness_probe: Some(liveness()),
+        resources: Some(observer.placement.resources.clone()),
+        security_context: Some(SecurityContext {
+            privileged: Some(false),
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: Some(capabilities(plan)) }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts),
+        ..Container::default()
+    }
+}
+
+/// What of the node the observer sees.
+struct HostPaths<'a> {
+    volumes: &'a mut Vec<Volume>,
+    mounts: &'a mut Vec<VolumeMount>,
+}
+
+impl HostPaths<'_> {
+    fn add(mut self, installation: &Installation) {
+        let observer = &installation.observer;
+        // The directory, since a socket that the runtime makes anew would not show through a mount of the socket.
+        let runtime = Path::new(&observer.runtime_socket).parent().and_then(Path::to_str).unwrap_or("/run/containerd");
+        self.path("runtime", runtime, true, Some("HostToContainer"));
+        // A bpffs that is mounted after the pod was made still shows.
+        self.path("bpffs", BPFFS, false, Some("HostToContainer"));
+        self.path("state", &observer.state_directory, false, None);
+    }
+
+    fn path(&mut self, name: &str, path: &str, read_only: bool, propagation: Option<&str>) {
+        self.volumes.push(Volume {
+            name: name.to_owned(),
+            host_path: Some(HostPathVolumeSource {
+                path: path.to_owned(),
+                type_: Some("DirectoryOrCreate".to_owned()),
+            }),
+            ..Volume::default()
+        });
+        let mut mount = mount(name, path, read_only);
+        mount.mount_propagation = propagation.map(str::to_owned);
+        self.mounts.push(mount);
+    }
+}

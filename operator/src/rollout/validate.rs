@@ -1,0 +1,179 @@
+//! From all policies to one plan: which of them are in force, and what they ask for together.
+
+use std::sync::Arc;
+
+use kube::ResourceExt as _;
+use zastava_crds::policy::{
+    AdmissionSpec, Digests, DriftAction, FailurePolicy, LabelSelector, Mode, ZastavaPolicy, supported::unsupported_fields,
+};
+
+use super::installation::Installation;
+
+/// Why a policy is not in force at either end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// `spec.suspend`.
+    Suspended,
+    /// It breaks a rule of the schema, though it is stored: it is from before the rule.
+    Invalid(String),
+    /// Fields that this version can't honour.
+    NotSupported(Vec<String>),
+}
+
+/// Whether a policy is in force, by its own words alone.
+///
+/// # Errors
+/// [`Refusal`] says why it is not.
+pub fn in_force(policy: &ZastavaPolicy) -> Result<(), Refusal> {
+    if policy.spec.suspend {
+        return Err(Refusal::Suspended);
+    }
+    if let Err(errors) = policy.validate_cel() {
+        return Err(Refusal::Invalid(errors.to_string()));
+    }
+    let fields = unsupported_fields(&policy.spec);
+    if fields.is_empty() { Ok(()) } else { Err(Refusal::NotSupported(fields)) }
+}
+
+/// What all policies ask for together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Policies in force with `runtime`: they need the observer.
+    pub observed_by: usize,
+    /// Some of them kills.
+    pub kills: bool,
+    /// Policies in force with `admission`, sorted by name: they need the webhook.
+    pub gates: Vec<Gate>,
+    /// Some of them pins digests.
+    pub pins: bool,
+}
+
+/// What the webhook configuration says of one policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gate {
+    /// Name of the policy.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its generation, so that a status can tell which one is deployed.
+    pub generation: i64,
+    /// What becomes of a request while the webhook can't be reached.
+    pub failure_policy: FailurePolicy,
+    /// On the namespace's labels.
+    pub namespace_selector: Option<LabelSelector>,
+    /// On the pod's labels.
+    pub pod_selector: Option<LabelSelector>,
+}
+
+/// Joins all policies into one plan. The break-glass of the settings leaves no gate.
+pub fn plan(policies: &[Arc<ZastavaPolicy>], installation: &Installation) -> Plan {
+    let mut plan = Plan::default();
+    let mut sorted: Vec<_> = policies.iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
+    sorted.sort_by_key(|p| p.name_any());
+    for policy in sorted.into_iter().filter(|policy| in_force(policy).is_ok()) {
+        let spec = &policy.spec;
+        if let Some(runtime) = &spec.runtime {
+            plan.observed_by += 1;
+            plan.kills |= spec.mode == Mode::Enforce && runtime.drift.action == DriftAction::Kill;
+        }
+        let (Some(admission), Some(uid)) = (&spec.admission, policy.uid()) else { continue };
+        if !installation.webhook.enabled {
+            continue;
+        }
+        plan.pins |= pins(spec.mode, admission);
+        plan.gates.push(Gate {
+            name: policy.name_any(),
+            uid,
+            generation: policy.metadata.generation.unwrap_or_default(),
+            failure_policy: admission.failure_policy.unwrap_or(match spec.mode {
+                Mode::Enforce => FailurePolicy::Fail,
+                Mode::Audit | Mode::Warn => FailurePolicy::Ignore,
+            }),
+            namespace_selector: spec.match_.namespace_selector.clone(),
+            pod_selector: spec.match_.pod_selector.clone(),
+        });
+    }
+    plan
+}
+
+fn pins(mode: Mode, admission: &AdmissionSpec) -> bool {
+    match mode {
+        Mode::Audit => false,
+        Mode::Warn => admission.digests == Some(Digests::Resolve),
+        Mode::Enforce => matches!(admission.digests, None | Some(Digests::Resolve)),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn policy(name: &str, spec: &serde_json::Value) -> ZastavaPolicy {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "zastava.stella-ops.org/v1alpha1",
+            "kind": "ZastavaPolicy",
+            "metadata": {"name": name, "uid": format!("uid-of-{name}"), "generation": 3},
+            "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    pub fn keyed(mode: &str) -> serde_json::Value {
+        serde_json::json!({"mode": mode, "admission": {"signatures": [{"name": "release", "authorities": [
+            {"key": {"pem": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"}}]}]}})
+    }
+
+    fn planned(specs: &[(&str, serde_json::Value)], enabled: bool) -> Plan {
+        let policies: Vec<_> = specs.iter().map(|(name, spec)| Arc::new(policy(name, spec))).collect();
+        let mut installation = Installation::default();
+        installation.webhook.enabled = enabled;
+        plan(&policies, &installation)
+    }
+
+    #[test]
+    fn nothing_is_deployed_that_no_policy_asks_for() {
+        assert_eq!(planned(&[], true), Plan::default());
+        let plan = planned(&[("a", serde_json::json!({"runtime": {}}))], true);
+        assert_eq!((plan.observed_by, plan.gates.len(), plan.kills), (1, 0, false));
+        let plan = planned(&[("a", keyed("Enforce"))], true);
+        assert_eq!((plan.observed_by, plan.gates.len(), plan.pins), (0, 1, true));
+    }
+
+    #[test]
+    fn suspended_and_refused_policies_and_the_break_glass_leave_no_gate() {
+        let mut suspended = keyed("Enforce");
+        suspended["suspend"] = true.into();
+        assert_eq!(planned(&[("a", suspended)], true), Plan::default());
+        let mut unsupported = keyed("Enforce");
+        unsupported["admission"]["baseImages"] = serde_json::json!(["registry.example/base"]);
+        assert_eq!(planned(&[("a", unsupported)], true), Plan::default());
+        assert_eq!(planned(&[("a", keyed("Enforce"))], false), Plan::default());
+    }
+
+    #[test]
+    fn refusals_name_the_field_or_the_rule() {
+        let unsupported = policy("a", &serde_json::json!({"runtime": {"libraries": "Audit"}}));
+        assert_eq!(in_force(&unsupported).unwrap_err(), Refusal::NotSupported(vec!["spec.runtime.libraries".into()]));
+        let Refusal::Invalid(message) = in_force(&policy("a", &serde_json::json!({}))).unwrap_err() else {
+            panic!("an empty policy is invalid")
+        };
+        assert!(message.contains("set spec.admission or spec.runtime"), "{message}");
+    }
+
+    #[test]
+    fn failure_policy_follows_the_mode_unless_it_is_written() {
+        let mut written = keyed("Audit");
+        written["admission"]["failurePolicy"] = "Fail".into();
+        let plan = planned(&[("c", written), ("b", keyed("Warn")), ("a", keyed("Enforce"))], true);
+        let told: Vec<_> = plan.gates.iter().map(|g| (g.name.as_str(), g.failure_policy)).collect();
+        assert_eq!(told, [("a", FailurePolicy::Fail), ("b", FailurePolicy::Ignore), ("c", FailurePolicy::Fail)]);
+        assert!(plan.pins);
+    }
+
+    #[test]
+    fn killing_is_asked_for_by_enforce_and_kill_together() {
+        let spec = |mode: &str| serde_json::json!({"mode": mode, "runtime": {"drift": {"action": "Kill"}}});
+        assert!(planned(&[("a", spec("Enforce"))], true).kills);
+        assert!(!planned(&[("a", spec("Warn"))], true).kills);
+    }
+}
