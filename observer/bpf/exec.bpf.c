@@ -24,7 +24,7 @@ struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 8192); __type(
 
 /* What the agent has dealt with (src/probe/ring.rs): only it reads and writes these two. */
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, u64[16]); } tally SEC(".maps");
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, (5 << 20) / 256); __type(key, u32); __type(value, u64); } settled SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, (5 << 20) / 128); __type(key, u32); __type(value, u64); } settled SEC(".maps");
 
 struct cgroup_key { u64 id; u64 hierarchy; };
 struct cgroup_value { u32 found; u32 pad; char id[ID_LEN]; };

@@ -105,6 +105,7 @@ struct config {
 	__u32 pad;
 	__u64 heartbeat_ns;    /* CLOCK_MONOTONIC */
 	__u64 heartbeat_expiry_ns;
+	__u64 build;           /* which program runs; for the agent alone */
 };
 
 /* Per CPU; executed = foreign + filtered + emitted + lost. */

@@ -1,0 +1,11 @@
+//! The probe: what runs in the kernel, how it is pinned and adopted, and the way its records come up.
+
+pub mod error;
+pub mod load;
+#[allow(unsafe_code, reason = "plain structs are handed to the kernel as bytes")]
+pub mod maps;
+pub mod pins;
+pub mod record;
+#[allow(unsafe_code, reason = "the kernel's ring is shared memory")]
+pub mod ring;
+pub mod settle;
