@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where the webhook finds its settings.
-pub const WEBHOOK_SETTINGS_PATH: &str = "/etc/zastava/settings.yaml";
+use super::{Problem, Validate};
 
 /// The webhook's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +29,25 @@ pub struct WebhookSettings {
 impl WebhookSettings {
     fn default_concurrency() -> usize {
         256
+    }
+}
+
+impl Validate for WebhookSettings {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |code, field: &str, message: &str, hint: &str| {
+            problems.push(Problem { code, field: field.into(), message: message.into(), hint: hint.into() });
+        };
+        if self.namespace.is_empty() {
+            wrong("SURFACE_ENV_INVALID", "namespace", "is empty", "name the release's namespace");
+        }
+        if self.concurrency == 0 {
+            wrong("SURFACE_ENV_INVALID", "concurrency", "is 0", "set 256");
+        }
+        if !self.intake.url.starts_with("https://") {
+            wrong("SURFACE_ENV_MISSING_ENDPOINT", "intake.url", "is no https URL", "name the intake's service");
+        }
+        problems
     }
 }
 
