@@ -5,9 +5,11 @@
 
 pub mod backoff;
 pub mod certificates;
+pub mod finding;
 pub mod leader;
 pub mod metrics;
 pub mod nodes;
+pub mod pods;
 pub mod policy;
 pub mod rollout;
 
