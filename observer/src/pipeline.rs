@@ -3,6 +3,8 @@
 //! One thing flows each way: events go to a [`Store`], and rule sets come in by [`Observer::set_rules`]. What the node
 //! can say about itself is read from [`Observer::observed`].
 
+mod start;
+
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
@@ -10,6 +12,8 @@ use zastava_crds::wire::{
     event::{RuntimeEvent, Severity},
     sync::{Accounting, Coverage, CoverageReason, RuleSet, UncoveredPod},
 };
+
+pub use start::{StartError, start};
 
 /// Which way a record goes, from the kernel's ring to the journal: noise on one never uses up the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumIter)]
