@@ -117,8 +117,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<Option<T>, Retry> {
 
 /// An error with its causes, bounded.
 pub fn chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let whole = causes.fold(error.to_string(), |whole, cause| format!("{whole}: {cause}"));
+    let mut whole = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        whole = format!("{whole}: {cause}");
+        next = cause.source();
+    }
     text(&whole)
 }
 
