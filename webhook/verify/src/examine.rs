@@ -23,7 +23,7 @@ const MAX_CANDIDATES: usize = 50;
 const CONCURRENCY: usize = 4;
 
 /// One thing that is asked of a digest.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) enum Ask<'a> {
     Signature(&'a SignatureRequirement),
     Sbom { signed_by: &'a SignatureRequirement, acceptable: &'a (dyn Fn(&Header) -> Result<(), String> + Sync) },
@@ -88,10 +88,6 @@ pub(crate) struct Met {
 }
 
 impl Tally {
-    pub(crate) fn met(&self) -> Option<&Met> {
-        self.met.as_ref()
-    }
-
     pub(crate) fn into_met(self) -> Option<Met> {
         self.met
     }
@@ -172,7 +168,7 @@ impl Examination {
             if self.seen.insert((candidate.layer.digest.clone(), candidate.layer.signature.clone()))
                 && self.concerns(asks, candidate)
             {
-                fresh.push(candidate);
+                fresh.push(candidate.clone());
             }
         }
         if self.seen.len() > MAX_CANDIDATES {
@@ -183,12 +179,13 @@ impl Examination {
         }
         let mut blobs = stream::iter(fresh)
             .map(|candidate| async move {
-                (candidate, repository.blob(&candidate.layer.digest, candidate.layer.size).await)
+                let blob = repository.blob(&candidate.layer.digest, candidate.layer.size).await;
+                (candidate, blob)
             })
             .buffered(CONCURRENCY);
         while let Some((candidate, blob)) = blobs.next().await {
             match blob {
-                Answer::Found(bytes) => self.count(asks, candidate, &bytes, image),
+                Answer::Found(bytes) => self.count(asks, &candidate, &bytes, image),
                 Answer::None => {
                     let message = format!("{} is listed as a signature and missing", candidate.layer.digest);
                     self.unknown.push(Unknown::new(UnknownCause::RegistryError, message));

@@ -10,6 +10,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use moka::future::Cache;
 use serde::Deserialize;
+use zastava_core::{
+    egress::{Client, Guard, GuardError},
+    settings::webhook::ConfiguredRegistry,
+};
 use zastava_crds::digest::Sha256Digest;
 
 use self::{
@@ -50,6 +54,17 @@ pub struct RegistrySettings {
     pub mirror: Option<String>,
 }
 
+impl From<&ConfiguredRegistry> for RegistrySettings {
+    fn from(configured: &ConfiguredRegistry) -> Self {
+        Self {
+            host: configured.host.clone(),
+            plain_http: configured.plain_http,
+            ca_pem: Some(configured.ca.clone()).filter(|pem| !pem.is_empty()),
+            mirror: None,
+        }
+    }
+}
+
 /// All registries, as configured; cheap to clone.
 #[derive(Clone)]
 pub struct Registry {
@@ -58,8 +73,8 @@ pub struct Registry {
 
 struct Inner {
     settings: HashMap<String, RegistrySettings>,
-    clients: HashMap<String, reqwest::Client>,
-    default_client: reqwest::Client,
+    clients: HashMap<String, Client>,
+    default_client: Client,
     known: Cache<TokenKey, Authorization>,
     /// Which of several credentials the registry accepted last.
     accepted: Cache<Scope, usize>,
@@ -86,6 +101,9 @@ pub enum RegistryError {
         /// What went wrong.
         why: String,
     },
+    /// No guard can be made of the hosts and the denied networks.
+    #[error("registries: {0}")]
+    Guard(#[from] GuardError),
 }
 
 impl RegistryError {
@@ -94,16 +112,20 @@ impl RegistryError {
         match self {
             Self::Ca { .. } => "registry_ca",
             Self::Client { .. } => "registry_client",
+            Self::Guard(error) => error.category(),
         }
     }
 }
 
 impl Registry {
-    /// With these settings; a registry without any is asked over TLS, under the system's certificates.
-    pub fn new(settings: Vec<RegistrySettings>) -> Result<Self, RegistryError> {
+    /// With these settings; a registry without any is asked over TLS, under the system's certificates, and must not be
+    /// in one of the `denied_networks`.
+    pub fn new(settings: Vec<RegistrySettings>, denied_networks: &[String]) -> Result<Self, RegistryError> {
+        let hosts = settings.iter().flat_map(|entry| std::iter::once(&entry.host).chain(&entry.mirror));
+        let guard = Guard::new(denied_networks.iter().map(String::as_str), hosts.map(String::as_str))?;
         let mut clients = HashMap::new();
         for entry in &settings {
-            clients.insert(entry.host.clone(), client::build(Some(entry))?);
+            clients.insert(entry.host.clone(), client::build(Some(entry), &guard)?);
         }
         let content = Cache::builder()
             .max_capacity(CONTENT_CACHE_BYTES)
@@ -114,7 +136,8 @@ impl Registry {
         let inner = Inner {
             settings: settings.into_iter().map(|entry| (entry.host.clone(), entry)).collect(),
             clients,
-            default_client: client::build(None)?,
+            // One that nobody configured leads us to no configured one either.
+            default_client: client::build(None, &guard.strict())?,
             known,
             accepted: Cache::builder().max_capacity(MAX_TOKENS).time_to_live(CONTENT_TTL).build(),
             content,
@@ -164,7 +187,7 @@ impl Scope {
 #[derive(Clone)]
 pub(crate) struct Repository {
     registry: Registry,
-    client: reqwest::Client,
+    client: Client,
     host: String,
     base: String,
     name: String,

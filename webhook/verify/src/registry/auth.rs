@@ -4,10 +4,13 @@
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue, header::WWW_AUTHENTICATE};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
 use http_auth::ChallengeRef;
 use moka::Expiry;
-use reqwest::Url;
+use reqwest::{Method, Request, Url};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
@@ -145,21 +148,21 @@ impl Repository {
                 pairs.append_pair("refresh_token", token.expose_secret());
             }
         }
-        let request = match credential {
-            Some(Credential::IdentityToken(_)) => self
-                .client
-                .post(realm)
-                .header(http::header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(parameters.query().unwrap_or_default().to_owned()),
-            other => {
-                let request = self.client.get(parameters);
-                match basic(other) {
-                    Some(header) => request.header(http::header::AUTHORIZATION, header),
-                    None => request,
-                }
+        let request = if matches!(credential, Some(Credential::IdentityToken(_))) {
+            let mut request = Request::new(Method::POST, realm);
+            let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+            request.headers_mut().insert(CONTENT_TYPE, form);
+            *request.body_mut() = Some(parameters.query().unwrap_or_default().to_owned().into());
+            request
+        } else {
+            let mut request = Request::new(Method::GET, parameters);
+            if let Some(header) = basic(credential) {
+                request.headers_mut().insert(AUTHORIZATION, header);
             }
+            request
         };
-        let mut response = request.send().await.map_err(|e| fetch::unreachable(&realm_host, &e))?;
+        let sent = self.client.send(request).await;
+        let mut response = sent.map_err(|error| fetch::unanswered(&realm_host, error))?;
         let status = response.status();
         if status.as_u16() == 429 {
             return Err(self.paused(response.headers()));

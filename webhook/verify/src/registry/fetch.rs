@@ -8,10 +8,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, StatusCode,
+    HeaderMap, HeaderValue,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use reqwest::{Response, Url};
+use reqwest::{Method, Request, Response, Url};
+use zastava_core::egress::EgressError;
 use zastava_crds::digest::Sha256Digest;
 
 use super::{Content, MAX_MANIFEST, Repository, Scope, auth::Authorization};
@@ -200,7 +201,8 @@ impl Repository {
             if known.take().is_some() {
                 self.forget_authorization(credential).await;
             }
-            if response.headers().get(WWW_AUTHENTICATE).is_none() {
+            // A host that we were redirected to may not say where credentials go.
+            if response.headers().get(WWW_AUTHENTICATE).is_none() || response.url().origin() != url.origin() {
                 break;
             }
             match self.authorize(response.headers(), credential).await {
@@ -224,11 +226,14 @@ impl Repository {
     }
 
     async fn send(&self, url: Url, accept: &str, authorization: Option<&Authorization>) -> Result<Response, Unknown> {
-        let mut request = self.client.get(url).header(ACCEPT, accept);
-        if let Some(authorization) = authorization {
-            request = request.header(AUTHORIZATION, authorization.header.clone());
+        let mut request = Request::new(Method::GET, url);
+        if let Ok(accept) = HeaderValue::from_str(accept) {
+            request.headers_mut().insert(ACCEPT, accept);
         }
-        request.send().await.map_err(|e| unreachable(&self.host, &e))
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.header.clone());
+        }
+        self.client.send(request).await.map_err(|error| unanswered(&self.host, error))
     }
 
     /// Remembers the pause a 429 asks for.
@@ -286,7 +291,15 @@ pub(super) async fn bounded(response: &mut Response, host: &str, limit: usize) -
 }
 
 /// A request that brought no answer.
-pub(super) fn unreachable(host: &str, error: &reqwest::Error) -> Unknown {
+pub(super) fn unanswered(host: &str, error: EgressError) -> Unknown {
+    match error {
+        EgressError::Refused(refused) => Unknown::new(UnknownCause::Guarded, format!("{host}: {refused}")),
+        EgressError::Redirect { .. } => Unknown::new(UnknownCause::RegistryError, format!("{host}: {error}")),
+        EgressError::Http(error) => unreachable(host, &error),
+    }
+}
+
+fn unreachable(host: &str, error: &reqwest::Error) -> Unknown {
     // The innermost cause is what a person can act on; the outer ones only say "error sending request".
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

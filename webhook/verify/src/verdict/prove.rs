@@ -119,7 +119,7 @@ impl Subject<'_> {
             return Ok((digest, outcomes));
         };
         let mut outcomes = Vec::with_capacity(asks.len());
-        let runnable = self.runnable(&children);
+        let runnable = self.runnable(children);
         for (ask, own) in asks.iter().zip(own) {
             let unmet = match own {
                 Ok(met) => {
@@ -168,14 +168,14 @@ impl Subject<'_> {
         asks.iter().zip(examination.tallies).map(judge).collect()
     }
 
-    fn runnable<'c>(&self, children: &'c [Child]) -> Vec<&'c Child> {
+    fn runnable(&self, children: Vec<Child>) -> Vec<Child> {
         // Attestations that build tools put into an index say that they are for no platform: no runtime picks them.
         let is_image =
-            |child: &&Child| !child.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
-        children.iter().filter(is_image).filter(|child| self.platforms.may_run(child.platform.as_ref())).collect()
+            |child: &Child| !child.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
+        children.into_iter().filter(is_image).filter(|child| self.platforms.may_run(child.platform.as_ref())).collect()
     }
 
-    async fn by_children(&self, ask: Ask<'_>, own: Unmet, runnable: &[&Child]) -> Outcome {
+    async fn by_children(&self, ask: Ask<'_>, own: Unmet, runnable: &[Child]) -> Outcome {
         if runnable.is_empty() {
             return match own {
                 Unmet::Refused(..) => Outcome::unmet(Unmet::Refused(
@@ -190,13 +190,14 @@ impl Subject<'_> {
             return Outcome::unmet(Unmet::Unknown(Unknown::new(UnknownCause::TooLarge, message)));
         }
         let asks = [ask];
-        let examined: Vec<_> = stream::iter(runnable)
+        let examined: Vec<_> = stream::iter(runnable.to_vec())
             .map(|child| {
                 let asks = &asks;
                 async move {
                     let digest = &child.digest.digest;
                     let listed = self.discoveries.by_api(self.repository, digest).await;
-                    (*child, self.examine_one(digest, asks, &listed).await.pop())
+                    let examined = self.examine_one(digest, asks, &listed).await.pop();
+                    (child, examined)
                 }
             })
             .buffered(CONCURRENCY)
@@ -205,7 +206,7 @@ impl Subject<'_> {
         let (mut met, mut unknown) = (Vec::new(), None);
         for (child, result) in examined {
             match result {
-                Some(Ok(one)) => met.push((child.digest.clone(), one)),
+                Some(Ok(one)) => met.push((child.digest, one)),
                 // Index and a child both definitely fail: that is a refusal, whatever the other children are.
                 Some(Err(Unmet::Refused(reason, found))) => {
                     let platform = child.platform.as_ref().map_or_else(|| "a child".to_owned(), ToString::to_string);
