@@ -10,6 +10,7 @@ mod limits;
 mod metrics;
 mod open;
 mod record;
+mod seen;
 mod segment;
 mod slots;
 mod store;

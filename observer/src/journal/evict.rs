@@ -6,6 +6,7 @@ use zastava_crds::wire::event::LossReason;
 use super::{
     JournalError, LossWindow, Stream,
     cursor::Extent,
+    seen::KEPT,
     segment::Segment,
     store::{Book, now_ms},
 };
@@ -23,13 +24,14 @@ impl Book {
         }
     }
 
-    /// Removes segments that every reader is done with. The last of each stream stays: its ids tell a repeat after a
+    /// Removes segments that every reader is done with. The last of each stream stay: their ids tell a repeat after a
     /// crash.
     pub fn drop_done(&mut self) {
         let mut gone = Vec::new();
         for (&stream, log) in &mut self.streams {
             let done = self.state.done_by_all(stream);
-            while log.segments.len() > 1 && log.segments.front().is_some_and(|first| first.extent.end <= done) {
+            let gone_by = done.min(log.next.saturating_sub(KEPT));
+            while log.segments.len() > 1 && log.segments.front().is_some_and(|first| first.extent.end <= gone_by) {
                 gone.extend(log.segments.pop_front());
             }
             if let Some(holes) = self.state.holes.get_mut(&stream) {

@@ -15,7 +15,8 @@ use super::{
     cursor::{Cursor, State},
     segment::{self, Segment},
     slots::{SlotFile, Stored},
-    store::{Book, Inner, Log, REMEMBERED},
+    seen::REMEMBERED,
+    store::{Book, Inner, Log},
 };
 
 /// What opening found.
@@ -86,6 +87,7 @@ impl Journal {
 impl Book {
     fn load(&mut self, recovery: &mut Recovery) -> Result<(), JournalError> {
         let entries = fs::read_dir(&self.folder).map_err(|e| JournalError::io("list", &self.folder, e))?;
+        let mut ids = BTreeMap::new();
         for entry in entries {
             let entry = entry.map_err(|e| JournalError::io("list", &self.folder, e))?;
             let name = entry.file_name();
@@ -101,10 +103,14 @@ impl Book {
                 gone.map_err(|e| JournalError::io("remove", &segment.path, e))?;
                 continue;
             }
-            for id in contents.last_ids {
-                self.seen.insert(id);
-            }
+            ids.entry((stream, base)).or_insert(contents.last_ids);
             self.streams.entry(stream).or_default().segments.push_back(segment);
+        }
+        // Folders are listed in no order, and the newest ids are those that count.
+        for ((stream, _), ids) in ids {
+            for id in ids {
+                self.seen.insert(stream, id);
+            }
         }
         let known = self.state.synced.keys().copied().collect::<Vec<_>>();
         for stream in known {

@@ -1,7 +1,7 @@
 //! The journal itself: appending, syncing, and what it tells of itself.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -16,12 +16,10 @@ use super::{
     CursorName, JournalError, Limits, LossWindow, Stream,
     cursor::{Extent, Snapshot, State},
     record::{Record, RecordId},
+    seen::Seen,
     segment::Segment,
     slots::SlotFile,
 };
-
-/// Ids that are remembered to know a repeat by; a crash repeats at most what the ring had not been advanced past.
-pub const REMEMBERED: usize = 4096;
 
 /// What became of a record that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,27 +88,6 @@ pub struct Counts {
     pub evicted_segments: u64,
     /// Syncs.
     pub syncs: u64,
-}
-
-/// The last ids.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    order: VecDeque<RecordId>,
-    set: HashSet<RecordId>,
-}
-
-impl Seen {
-    pub fn insert(&mut self, id: RecordId) {
-        if self.set.insert(id) {
-            self.order.push_back(id);
-        }
-        // Streams remember on their own at start, so the bound is that of all of them together.
-        if self.order.len() > 16 * REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.set.remove(&oldest);
-        }
-    }
 }
 
 /// Now, in milliseconds since 1970.
@@ -225,7 +202,7 @@ impl Journal {
             return Err(JournalError::RecordTooLarge { bytes, bound });
         }
         let mut book = self.book();
-        if book.seen.set.contains(&id) {
+        if book.seen.contains(&id) {
             book.counts.repeats += 1;
             return Ok(Appended::Repeat);
         }
@@ -234,7 +211,7 @@ impl Journal {
         match &outcome {
             Ok(()) => {
                 book.counts.stored += 1;
-                book.seen.insert(id);
+                book.seen.insert(stream, id);
                 book.stuck = None;
             }
             Err(error) => {
@@ -366,6 +343,11 @@ impl Journal {
             extent.end.saturating_sub(extent.start).saturating_sub(book.state.holes_in(stream, &extent))
         });
         left.sum()
+    }
+
+    /// The last batch of `cursor` whose receipt has arrived, 0 before the first.
+    pub fn acknowledged(&self, cursor: CursorName) -> u64 {
+        self.book().state.cursors.get(&cursor).map_or(0, |reader| reader.seq.saturating_sub(1))
     }
 
     /// Why the last write failed, while none has succeeded since.
