@@ -1,0 +1,52 @@
+//! Metrics of what went into the journal.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use zastava_crds::wire::event::EventDetail;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Type {
+    r#type: &'static str,
+}
+
+/// Metrics of what went into the journal. Clones count into the same.
+#[derive(Clone, Debug, Default)]
+pub struct SinkMetrics {
+    drift: Family<Type, Counter>,
+    totals: Arc<[AtomicU64; 2]>,
+}
+
+impl SinkMetrics {
+    /// Registers them.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("zastava_drift_events", "Drift, by its class", metrics.drift.clone());
+        metrics
+    }
+
+    pub(super) fn stored(&self, detail: &EventDetail) {
+        match detail {
+            EventDetail::Drift { class, .. } => {
+                self.drift.get_or_create(&Type { r#type: class.into() }).inc();
+                self.totals[0].fetch_add(1, Relaxed);
+            }
+            EventDetail::DeniedProcess { .. } => {
+                self.totals[1].fetch_add(1, Relaxed);
+            }
+            EventDetail::Lost { .. } => {}
+        }
+    }
+
+    /// Drift, and processes that a policy denies.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.totals[0].load(Relaxed), self.totals[1].load(Relaxed))
+    }
+}
