@@ -93,10 +93,17 @@ impl Leadership {
     /// Waits until this replica has begun a term later than `term`, and returns it. Never returns after the election ended.
     pub async fn next_term(&self, term: u64) -> u64 {
         let mut state = self.state.clone();
-        match state.wait_for(|s| s.held_until.is_some() && s.term > term).await {
-            Ok(state) => state.term,
+        let begun = state.wait_for(|s| s.held_until.is_some() && s.term > term).await.map(|state| state.term);
+        match begun {
+            Ok(term) => term,
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Waits until this replica no longer leads.
+    pub async fn until_lost(&self) {
+        // An election that ended is lost too.
+        let _ = self.state.clone().wait_for(|s| s.held_until.is_none()).await;
     }
 
     /// A leadership for tests of other rooms: held for as long as the returned guard lives.
@@ -105,6 +112,19 @@ impl Leadership {
         let held_until = Some(Instant::now() + Duration::from_secs(3600));
         let (tx, state) = watch::channel(State { held_until, term: 1, holder: None });
         (Self { state }, tx)
+    }
+
+    /// A leadership for tests of other rooms: held by another.
+    #[cfg(test)]
+    pub fn held_by_for_tests(holder: Holder) -> (Self, impl Send) {
+        let (tx, state) = watch::channel(State { held_until: None, term: 0, holder: Some(holder) });
+        (Self { state }, tx)
+    }
+
+    /// A leadership for tests of other rooms: never held.
+    #[cfg(test)]
+    pub fn never_for_tests() -> Self {
+        Self { state: watch::channel(State::default()).1 }
     }
 }
 

@@ -5,13 +5,17 @@
 
 pub mod backoff;
 pub mod certificates;
+#[cfg(test)]
+mod fake;
 pub mod finding;
+pub mod intake;
 pub mod leader;
 pub mod metrics;
 pub mod nodes;
 pub mod pods;
 pub mod policy;
 pub mod rollout;
+pub mod scan;
 
 /// Field manager of all that the operator applies. Never renamed: fields of an old name would be nobody's to remove.
 pub const FIELD_MANAGER: &str = "zastava-operator";

@@ -16,14 +16,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zastava_crds::{
     canonical::{self, CanonicalError},
-    policy::{ZastavaPolicy, supported::unsupported_fields},
+    policy::ZastavaPolicy,
     wire::{
         event::PolicyRef,
         sync::{RuleSet, RuntimeRules},
     },
 };
 
-use crate::policy::Policies;
+use crate::{policy::Policies, rollout::in_force};
 
 type Labels = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -145,7 +145,7 @@ pub fn rule_set<P: AsRef<ZastavaPolicy>>(
     for policy in policies.iter().map(AsRef::as_ref) {
         let spec = &policy.spec;
         let Some(runtime) = &spec.runtime else { continue };
-        if spec.suspend || policy.metadata.deletion_timestamp.is_some() || !unsupported_fields(spec).is_empty() {
+        if policy.metadata.deletion_timestamp.is_some() || in_force(policy).is_err() {
             continue;
         }
         rules.push(RuntimeRules {

@@ -1,6 +1,6 @@
 //! Writing: whole objects by server-side apply, and only when something differs from what was applied last.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use kube::{
     Client,
@@ -82,7 +82,7 @@ impl Applier {
     ///
     /// # Errors
     /// [`ApplyError`]; the object is then tried again at the next pass.
-    pub async fn apply<K: Serialize>(
+    pub async fn apply<K: Serialize + fmt::Debug>(
         &mut self,
         object: Object,
         desired: &K,
@@ -98,7 +98,7 @@ impl Applier {
         result
     }
 
-    async fn try_apply<K: Serialize>(
+    async fn try_apply<K: Serialize + fmt::Debug>(
         &mut self,
         object: Object,
         desired: &K,
@@ -116,7 +116,8 @@ impl Applier {
         // Force: these objects are ours alone, and a field that somebody else took over comes back.
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let claim = self.leadership.claim()?;
-        let apply = api.patch(object.name(), &params, &Patch::Apply(desired));
+        let patch = Patch::Apply(desired);
+        let apply = api.patch(object.name(), &params, &patch);
         let after = tokio::time::timeout_at(claim.deadline(), apply).await.map_err(|_| ApplyError::Timeout)??;
         tracing::info!(object = object.describe(), version = after.metadata.resource_version, "applied");
         self.written.insert(object, Written { desired: desired_hash, live: fingerprint(&after)? });
@@ -216,7 +217,7 @@ impl Pass<'_> {
         }
     }
 
-    async fn sync<K: Serialize>(&mut self, object: Object, desired: Option<&K>) {
+    async fn sync<K: Serialize + fmt::Debug>(&mut self, object: Object, desired: Option<&K>) {
         let result = match desired {
             Some(desired) => self.applier.apply(object, desired, self.installation, self.snapshot).await,
             None => self.applier.remove(object, self.installation, self.snapshot).await,
@@ -232,7 +233,10 @@ impl Pass<'_> {
 fn fingerprint(object: &DynamicObject) -> Result<String, canonical::CanonicalError> {
     let mut value = serde_json::to_value(object)?;
     if let Some(root) = value.as_object_mut() {
-        root.remove("status");
+        // A list leaves kind and version of its items out.
+        for field in ["status", "apiVersion", "kind"] {
+            root.remove(field);
+        }
         if let Some(metadata) = root.get_mut("metadata").and_then(Value::as_object_mut) {
             for field in ["resourceVersion", "managedFields", "generation", "creationTimestamp"] {
                 metadata.remove(field);

@@ -18,7 +18,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 
-pub use self::metadata::{Component, metadata};
+pub use self::{
+    metadata::{Component, metadata},
+    pod::{INTAKE_CA_FILE, INTAKE_TOKEN_FILE},
+};
 use super::{installation::Installation, validate::Plan};
 use crate::certificates::TrustBundle;
 
@@ -117,4 +120,4 @@ pub fn build(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

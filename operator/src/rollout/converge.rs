@@ -135,14 +135,14 @@ impl Pass {
         // API servers that have not yet seen the configuration go still ask: their webhook stays a little longer.
         let linger = snapshot.get(Object::WebhookDeployment).is_some()
             && gone_for.is_none_or(|gone| gone < 2 * WEBHOOK_PROPAGATION);
-        let resources = build(installation, &plan, &owners, &outcome.trust, live || outcome.serving, linger);
+        let resources = build(installation, &plan, &owners, &outcome.trust, live || outcome.serving > 0, linger);
         let again = if linger && plan.gates.is_empty() {
             Some(outcome.again.map_or(WEBHOOK_PROPAGATION, |a| a.min(WEBHOOK_PROPAGATION)))
         } else {
             outcome.again
         };
         let report = match self.applier.rollout(resources, installation, snapshot).await {
-            Ok(applied) => Report { deployed: Some(Deployed::new(&applied, &plan)), faults: Vec::new() },
+            Ok(applied) => Report { deployed: Some(Deployed::new(&applied, &plan, outcome.serving)), faults: Vec::new() },
             Err(faults) => Report { deployed: None, faults },
         };
         (report, again)

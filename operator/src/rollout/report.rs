@@ -24,17 +24,20 @@ pub struct Deployed {
     pub observer: bool,
     /// The webhook's Deployment.
     pub webhook: bool,
+    /// Ready replicas of the webhook that serve the published certificate.
+    pub serving: u32,
     /// Policies that the API server asks the webhook about: UID and the generation that is deployed.
     pub gates: BTreeMap<String, i64>,
 }
 
 impl Deployed {
     /// From what was applied for `plan`.
-    pub(super) fn new(resources: &KubernetesResources<Applied>, plan: &Plan) -> Self {
+    pub(super) fn new(resources: &KubernetesResources<Applied>, plan: &Plan, serving: u32) -> Self {
         let gates = plan.gates.iter().map(|gate| (gate.uid.clone(), gate.generation));
         Self {
             observer: resources.observer.is_some(),
             webhook: resources.webhook.is_some(),
+            serving,
             gates: if resources.configurations.is_some() { gates.collect() } else { BTreeMap::new() },
         }
     }

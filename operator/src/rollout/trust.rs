@@ -79,8 +79,8 @@ pub struct Keeper {
 pub struct Outcome {
     /// Whom to trust.
     pub trust: Trust,
-    /// A ready replica serves the published leaf.
-    pub serving: bool,
+    /// Ready replicas that serve the published leaf.
+    pub serving: u32,
     /// When to look again, if something waits.
     pub again: Option<Duration>,
 }
@@ -142,13 +142,15 @@ impl Keeper {
 
         let mut accepted = webhook_known.clone();
         accepted.add(ca.clone());
-        let published = webhook_leaf.as_ref().map(|leaf| leaf.fingerprint.as_str());
+        let published = webhook_leaf.as_ref().map(|leaf| leaf.fingerprint.clone());
+        let published = published.as_deref();
         self.probes.ask(at.replicas, &at.installation.webhook_name(), &accepted, published).await;
         let served: Vec<Option<Served>> = at.replicas.iter().map(|r| self.probes.of(r).cloned()).collect();
-        let serving = at.replicas.iter().any(|replica| {
+        let serves = |replica: &&Replica| {
             let fingerprint = self.probes.of(replica).map(|served| served.fingerprint.as_str());
             replica.ready && fingerprint.is_some() && fingerprint == published
-        });
+        };
+        let serving = u32::try_from(at.replicas.iter().filter(serves).count()).unwrap_or(u32::MAX);
 
         let key = |trusted: bool| trusted.then_some(ca.fingerprint.as_str());
         let webhook = Seen {

@@ -8,6 +8,7 @@ use zastava_crds::policy::{
 };
 
 use super::installation::Installation;
+use crate::policy::Scope;
 
 /// Why a policy is not in force at either end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,10 @@ pub fn in_force(policy: &ZastavaPolicy) -> Result<(), Refusal> {
     }
     if let Err(errors) = policy.validate_cel() {
         return Err(Refusal::Invalid(errors.to_string()));
+    }
+    // The API server would refuse a configuration with a bad selector, and with it every other policy.
+    if let Err(error) = Scope::new(&policy.spec.match_) {
+        return Err(Refusal::Invalid(error.to_string()));
     }
     let fields = unsupported_fields(&policy.spec);
     if fields.is_empty() { Ok(()) } else { Err(Refusal::NotSupported(fields)) }
@@ -158,6 +163,10 @@ pub(super) mod tests {
             panic!("an empty policy is invalid")
         };
         assert!(message.contains("set spec.admission or spec.runtime"), "{message}");
+        let selector = serde_json::json!({"podSelector": {"matchLabels": {"a": "not a value"}}});
+        let unusable = policy("a", &serde_json::json!({"runtime": {}, "match": selector}));
+        let Refusal::Invalid(message) = in_force(&unusable).unwrap_err() else { panic!("the selector is invalid") };
+        assert!(message.starts_with("spec.match.podSelector"), "{message}");
     }
 
     #[test]

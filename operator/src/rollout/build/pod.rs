@@ -17,6 +17,15 @@ use crate::{
     rollout::installation::{Installation, Placement},
 };
 
+/// Directory of the intake's trust.
+const INTAKE_CA: &str = "/var/run/zastava/intake-ca";
+/// Directory of the token for the intake.
+const INTAKE_TOKEN: &str = "/var/run/zastava/intake-token";
+/// The certificates that vouch for the intake.
+pub const INTAKE_CA_FILE: &str = "/var/run/zastava/intake-ca/ca.crt";
+/// The token for the intake.
+pub const INTAKE_TOKEN_FILE: &str = "/var/run/zastava/intake-token/token";
+
 /// Name of the plain port of probes, status and metrics.
 const HTTP: &str = "http";
 
@@ -101,8 +110,8 @@ pub(super) fn intake_volumes() -> (Vec<Volume>, Vec<VolumeMount>) {
         },
     ];
     let mounts = vec![
-        mount("intake-ca", "/var/run/zastava/intake-ca", true),
-        mount("intake-token", "/var/run/zastava/intake-token", true),
+        mount("intake-ca", INTAKE_CA, true),
+        mount("intake-token", INTAKE_TOKEN, true),
     ];
     (volumes, mounts)
 }
