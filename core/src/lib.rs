@@ -5,6 +5,7 @@
 pub mod egress;
 pub mod health;
 pub mod intake;
+pub mod listen;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
