@@ -47,15 +47,21 @@ step_yaml() {
   yamllint --strict "${files[@]}"
 }
 
+# As part of the workspace: with -p its dependencies would have other features, and be built a second time.
+generator() { # program arguments
+  cargo build --quiet --workspace --bin "$1"
+  "$CARGO_TARGET_DIR/$(rustc --print host-tuple)/debug/$1" "${@:2}"
+}
+
 step_generated() {
   mkdir -p "$work/crds"
-  cargo run --quiet -p zastava-crds --bin crdgen -- "$work/crds"
+  generator crdgen "$work/crds"
   diff -ru charts/zastava-crds/templates "$work/crds" >&2 ||
     wrong "charts/zastava-crds/templates is stale: cargo run -p zastava-crds --bin crdgen -- charts/zastava-crds/templates"
 }
 
 step_docs() {
-  cargo run --quiet -p zastava-crds --bin docgen -- "$work"
+  generator docgen "$work"
   diff -u docs/reference.md "$work/reference.md" >&2 ||
     wrong "docs/reference.md is stale: cargo run -p zastava-crds --bin docgen -- docs"
   links

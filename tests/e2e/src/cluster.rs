@@ -6,6 +6,7 @@ pub mod control;
 pub mod layout;
 mod network;
 pub mod node;
+mod pause;
 mod process;
 
 use std::fs;
@@ -19,7 +20,6 @@ use kube::{Api, Client, Config};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{At as _, Error, Result};
-use crate::image;
 use crate::tools::{Tools, cache};
 use layout::{Layout, Node};
 use process::{Process, Spec};
@@ -102,7 +102,7 @@ impl Run {
             node::raise(self, node)?;
         }
         step(started, "control plane and nodes started");
-        image::pause(self)?;
+        pause::push(self)?;
         let client = self.client().await?;
         let deadline = Duration::from_secs(120);
         self.ready(&client, deadline).await?;

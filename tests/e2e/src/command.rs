@@ -19,6 +19,16 @@ pub struct Finished {
     pub stderr: String,
 }
 
+impl Finished {
+    /// What it printed; any other exit than 0 is an error.
+    pub fn stdout(self) -> Result<String> {
+        if self.success {
+            return Ok(self.stdout);
+        }
+        Err(Error::Command { command: "the program".into(), output: format!("{}{}", self.stdout, self.stderr).trim().to_owned() })
+    }
+}
+
 /// Runs `command` to its end; standard input is empty.
 pub fn finish(command: &mut Command) -> Result<Finished> {
     let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().map_err(|error| Error::Command {

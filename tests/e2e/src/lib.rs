@@ -3,6 +3,15 @@
 
 pub mod cluster;
 pub mod command;
+pub mod demo;
 pub mod error;
 pub mod image;
+pub mod product;
+pub mod registry;
+pub mod release;
+pub mod scene;
+pub mod signer;
+pub mod stage;
 pub mod tools;
+pub mod wait;
+pub mod workload;

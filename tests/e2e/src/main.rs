@@ -3,7 +3,14 @@
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use zastava_e2e::cluster::{self, Run};
+use zastava_e2e::demo;
+use zastava_e2e::product::Product;
+use zastava_e2e::release;
+use zastava_e2e::stage::Stage;
 use zastava_e2e::tools::Tools;
+
+/// The common case.
+const NODES: u8 = 2;
 
 #[derive(Debug, Parser)]
 #[command(version, about = "A real Kubernetes on this machine, for Zastava's demo and tests")]
@@ -20,7 +27,7 @@ enum Command {
     /// Bring the cluster up, or repair it.
     Up {
         /// How many nodes.
-        #[arg(long, default_value_t = 2)]
+        #[arg(long, default_value_t = NODES)]
         nodes: u8,
     },
     /// Take the cluster down; its logs stay.
@@ -29,6 +36,16 @@ enum Command {
     Kubeconfig,
     /// Print the folder of the cluster's programs.
     Bin,
+    /// Build Zastava's images, push them to the cluster's registry and print where they are.
+    Images,
+    /// Show Zastava at work, step by step; the cluster stays up.
+    Demo {
+        /// How many nodes a new cluster gets.
+        #[arg(long, default_value_t = NODES)]
+        nodes: u8,
+    },
+    /// Install Zastava of this tree, or upgrade to it.
+    Install,
 }
 
 #[tokio::main]
@@ -44,6 +61,19 @@ async fn main() -> anyhow::Result<()> {
             println!("cluster {name} {}", if was { "is down" } else { "was not up" });
         }
         Command::Kubeconfig => println!("{}", cluster::kubeconfig(&name)?.display()),
+        Command::Images => {
+            let product = Product::push(Stage::open(&name, NODES).await?.registry()).context("images")?;
+            for image in [product.operator, product.webhook, product.observer] {
+                println!("{}", image.pinned());
+            }
+        }
+        Command::Demo { nodes } => demo::play(&name, nodes).await.context("demo")?,
+        Command::Install => {
+            let stage = Stage::open(&name, NODES).await?;
+            let product = Product::push(stage.registry()).context("images")?;
+            release::install(&stage, &product).await.context("install")?;
+            println!("Zastava is installed in namespace {}", release::NAMESPACE);
+        }
         Command::Bin => println!("{}", Tools::build()?.bin().display()),
     }
     Ok(())

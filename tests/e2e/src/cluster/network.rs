@@ -22,15 +22,18 @@ pub fn raise(layout: &Layout, nodes: u8) -> Result<()> {
     ip(&control, "link set nodes up")?;
 
     let host = layout.host_link();
-    if finish(Command::new("ip").args(["link", "show", &host]))?.success {
-        run("ip", ["link", "del", &host])?; // half made, or its namespace was made anew
+    let (outside, inside) = (finish(Command::new("ip").args(["link", "show", &host]))?.success, has_link(&control, "machine")?);
+    if !(outside && inside) {
+        if outside {
+            run("ip", ["link", "del", &host])?; // half made, or its namespace was made anew
+        }
+        if inside {
+            ip(&control, "link del machine")?;
+        }
+        run("ip", ["link", "add", &host, "type", "veth", "peer", "name", "machine", "netns", &control])?;
     }
-    if has_link(&control, "machine")? {
-        ip(&control, "link del machine")?;
-    }
-    run("ip", ["link", "add", &host, "type", "veth", "peer", "name", "machine", "netns", &control])?;
     ip(&control, "link set machine master nodes up")?;
-    run("ip", ["addr", "add", &format!("{}/24", layout.host()), "dev", &host])?;
+    run("ip", ["addr", "replace", &format!("{}/24", layout.host()), "dev", &host])?;
     run("ip", ["link", "set", &host, "up"])?;
 
     for node in Node::all(nodes) {

@@ -8,12 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::layout::{Layout, Node, REGISTRY};
-use super::process::{Process, Spec, enter};
-use super::Run;
+use super::process::{Process, enter};
+use super::{Run, pause};
 use crate::error::{At as _, Error, Result};
-
-/// The image of every pod's sandbox container.
-pub const PAUSE: &str = "registry.zastava.test:5000/e2e/pause:1";
 
 /// PID 1 of a node. Its /run, /var/lib and /var/log are its own, so that every program finds its default paths, and so
 /// is its bpffs: two observers on one kernel must not meet in each other's pins. Bash as PID 1 reaps orphans.
@@ -197,7 +194,7 @@ state = "/run/containerd"
 [grpc]
 address = "/run/containerd/containerd.sock"
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
-sandbox = "{PAUSE}"
+sandbox = "{}"
 [plugins.'io.containerd.cri.v1.images'.registry]
 config_path = "{folder}/certs.d"
 [plugins.'io.containerd.cri.v1.runtime']
@@ -212,7 +209,8 @@ runtime_type = "io.containerd.runc.v2"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc.options]
 BinaryName = "{tools}/runc"
 SystemdCgroup = false
-"#
+"#,
+        pause::reference()
     )
 }
 

@@ -113,11 +113,6 @@ impl Process {
         (words.next()? == boot_id()).then(|| Self { id, start, record: record.to_path_buf() })
     }
 
-    /// The process id.
-    pub fn id(&self) -> i32 {
-        self.id
-    }
-
     /// Whether this very process still runs.
     pub fn alive(&self) -> bool {
         stat(self.id).is_some_and(|stat| stat.start == self.start && stat.state != 'Z' && stat.state != 'X')

@@ -21,12 +21,10 @@ pub struct Rootfs {
 impl Rootfs {
     /// An empty one.
     pub fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("zastava-image-").tempdir().at(std::env::temp_dir())?;
-        for inside in ["root", "layers"] {
-            let path = folder.path().join(inside);
-            fs::create_dir(&path).at(&path)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at(&path)?;
-        }
+        let folder = tempfile::Builder::new().prefix("zastava-rootfs-").tempdir().at(std::env::temp_dir())?;
+        let path = folder.path().join("root");
+        fs::create_dir(&path).at(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).at(&path)?;
         Ok(Self { folder })
     }
 
@@ -70,18 +68,17 @@ impl Rootfs {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).at(&path)
     }
 
-    /// The layer: the same files give the same bytes, hard links stay hard links.
-    pub fn layer(&self) -> Result<PathBuf> {
-        let layer = self.folder.path().join("layers/layer.tar");
+    /// Writes the layer: the same files give the same bytes, hard links stay hard links.
+    pub fn layer(&self, tar: &Path) -> Result<()> {
         let root = self.path();
         run(
             "tar",
             [
                 "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu",
-                "-C", &root.display().to_string(), "-cf", &layer.display().to_string(), ".",
+                "-C", &root.display().to_string(), "-cf", &tar.display().to_string(), ".",
             ],
         )?;
-        Ok(layer)
+        Ok(())
     }
 
     fn inside(&self, path: &str) -> Result<PathBuf> {

@@ -1,0 +1,61 @@
+//! Images of workloads: busybox with all its applets, each of its own digest, signed and described as asked.
+
+use crate::error::Result;
+use crate::image::{Image, Rootfs, Start, sbom};
+use crate::registry::Reference;
+use crate::signer::{Form, Signer};
+use crate::stage::Stage;
+
+/// What the container runs unless the pod says otherwise: it waits.
+const ENTRYPOINT: [&str; 3] = ["/bin/tail", "-f", "/dev/null"];
+
+/// A workload's image that was pushed.
+#[derive(Debug)]
+pub struct Workload<'a> {
+    stage: &'a Stage,
+    rootfs: Rootfs,
+    reference: Reference,
+}
+
+impl<'a> Workload<'a> {
+    /// The image `workload/<name>:<tag>`. What tells it from others is its name and `content`.
+    pub fn push(stage: &'a Stage, name: &str, tag: &str, content: &str) -> Result<Self> {
+        let rootfs = Rootfs::busybox()?;
+        // Signatures go by digest: two images that must not share theirs must not share a digest.
+        rootfs.write("/etc/image", format!("{name} {content}\n").as_bytes(), 0o644)?;
+        let image = Image::of(&rootfs, &Start { entrypoint: &ENTRYPOINT, user: None })?;
+        let reference = stage.registry().push(&image, &format!("workload/{name}"), tag)?;
+        Ok(Self { stage, rootfs, reference })
+    }
+
+    /// Where it is.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Signs it with the cluster's key pair `key`.
+    pub fn signed_by(self, key: &str, form: Form) -> Result<Self> {
+        self.signer(key)?.sign(self.stage.registry(), &self.reference, form)?;
+        Ok(self)
+    }
+
+    /// Attests its bill of materials with the cluster's key pair `key`.
+    pub fn described_by(self, key: &str, form: Form) -> Result<Self> {
+        let bom = sbom::cyclonedx(&self.rootfs, &self.reference.repository)?;
+        self.signer(key)?.attest(self.stage.registry(), &self.reference, "cyclonedx", &bom, form)?;
+        Ok(self)
+    }
+
+    /// Signs and describes it with the key pair `key`, unless that was done before.
+    pub fn signed_once(self, key: &str) -> Result<Self> {
+        if self.signer(key)?.has_signed(self.stage.registry(), &self.reference)? {
+            return Ok(self);
+        }
+        // The signature last: it says that the bill of materials is there as well.
+        self.described_by(key, Form::Bundle)?.signed_by(key, Form::Bundle)
+    }
+
+    fn signer(&self, key: &str) -> Result<Signer> {
+        Signer::named(key, self.stage.keys(), self.stage.registry())
+    }
+}
