@@ -26,6 +26,9 @@ struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 8192); __type(
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, u64[16]); } tally SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, (5 << 20) / 128); __type(key, u32); __type(value, u64); } settled SEC(".maps");
 
+/* Set at load: which program this is. */
+const volatile u64 build = 0;
+
 struct cgroup_key { u64 id; u64 hierarchy; };
 struct cgroup_value { u32 found; u32 pad; char id[ID_LEN]; };
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 8192); __type(key, struct cgroup_key); __type(value, struct cgroup_value); } cgroups SEC(".maps");
@@ -338,6 +341,20 @@ static __always_inline void kill(struct exec_record *r, struct container_rules *
 	}
 }
 
+/* Whether the agent is in a container, and whatever the rules for it: the whole way up to the agent is tried. */
+static __always_inline void self_test(struct exec_record *r, struct counters *n)
+{
+	r->flags = FLAG_SELF_TEST;
+	r->class = CLASS_UNKNOWN;
+	__builtin_memset(r->container, '0', ID_LEN);
+	r->filename_len = r->interp_len = r->path_len = r->args_len = 0;
+	r->length = __builtin_offsetof(struct exec_record, data);
+	if (bpf_ringbuf_output(&ring_routine, r, __builtin_offsetof(struct exec_record, data), BPF_RB_FORCE_WAKEUP))
+		n->lost_routine++;
+	else
+		n->emitted_routine++;
+}
+
 SEC("tp_btf/sched_process_exec")
 int zastava_exec(u64 *ctx)
 {
@@ -358,7 +375,8 @@ int zastava_exec(u64 *ctx)
 	bool drift, urgent;
 	long got;
 
-	if (!n || !cfg || !s)
+	/* Two programs are attached while one replaces the other: an exec is the one's or the other's. */
+	if (!n || !cfg || !s || cfg->build != build)
 		return 0;
 	r = &s->record;
 	r->sequence = n->executed++;
@@ -367,6 +385,11 @@ int zastava_exec(u64 *ctx)
 	r->flags = 0;
 
 	r->pid = pid_in((u64)task, cfg->pidns);
+	r->ppid = r->pid ? pid_in((u64)BPF_CORE_READ(task, real_parent), cfg->pidns) : 0;
+	if (r->ppid && r->ppid == cfg->agent) {
+		self_test(r, n);
+		return 0;
+	}
 	if (!r->pid || !container_of_task((u64)task)) {
 		n->foreign++;
 		return 0;
@@ -436,7 +459,6 @@ int zastava_exec(u64 *ctx)
 		kill(r, rule, cfg, s->top, n);
 
 	r->start_boottime_ns = BPF_CORE_READ(task, start_boottime);
-	r->ppid = pid_in((u64)BPF_CORE_READ(task, real_parent), cfg->pidns);
 	r->uid = BPF_CORE_READ(task, cred, uid.val);
 	bpf_probe_read_kernel_str(r->parent, sizeof(r->parent), &BPF_CORE_READ(task, real_parent)->comm);
 

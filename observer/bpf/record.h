@@ -32,6 +32,7 @@ enum record_flags {
 	FLAG_ARGS_CUT = 1 << 7,
 	FLAG_UNLINKED = 1 << 8,
 	FLAG_ARMED_NOW = 1 << 9,       /* this exec armed its container */
+	FLAG_SELF_TEST = 1 << 10,      /* the agent's own child: facts and data are left out */
 };
 
 struct exec_record {
@@ -102,10 +103,10 @@ struct config {
 	__u32 pidns;           /* the agent's */
 	__u32 host_mntns;
 	__u32 runtime_mntns;
-	__u32 pad;
+	__u32 agent;           /* its pid, in that pid namespace: its children's execs are its self-test */
 	__u64 heartbeat_ns;    /* CLOCK_MONOTONIC */
 	__u64 heartbeat_expiry_ns;
-	__u64 build;           /* which program runs; for the agent alone */
+	__u64 build;           /* which program is in charge: one that is replaced, or not yet, keeps still */
 };
 
 /* Per CPU; executed = foreign + filtered + emitted + lost. */

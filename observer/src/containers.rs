@@ -1,5 +1,15 @@
 //! Containers of the node, as the runtime tells over CRI and as cgroups name them.
 
+mod cri;
+mod follow;
+
+use std::collections::BTreeMap;
+
+use zastava_crds::wire::event::ContainerRef;
+
+pub use cri::{Cri, CriError};
+pub use follow::{RuntimeState, follow};
+
 /// Folders that may hold a CRI socket: containerd, k3s and RKE2, microk8s, k0s, CRI-O.
 pub const SOCKETS: [&str; 6] = [
     "/run/containerd",
@@ -9,3 +19,29 @@ pub const SOCKETS: [&str; 6] = [
     "/run/crio",
     "/var/run/crio",
 ];
+
+/// A container that the runtime knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// What events say of it.
+    pub reference: ContainerRef,
+    /// Labels of its pod, as they were when the pod was created.
+    pub labels: BTreeMap<String, String>,
+    /// Other names of the image, for a container whose image was not asked for by name.
+    pub image_aliases: Vec<String>,
+    /// How the runtime runs it; empty for the default.
+    pub handler: String,
+    /// Its first process, in the observer's pid namespace; 0 while there is none.
+    pub pid: u32,
+    /// It is a pod's sandbox: it runs the runtime's pause program and nothing of the pod's.
+    pub is_sandbox: bool,
+    /// It runs.
+    pub running: bool,
+}
+
+impl Container {
+    /// Its execs are another kernel's.
+    pub fn is_sandboxed(&self) -> bool {
+        ["kata", "gvisor", "runsc", "firecracker"].iter().any(|name| self.handler.contains(name))
+    }
+}

@@ -9,3 +9,8 @@ pub mod record;
 #[allow(unsafe_code, reason = "the kernel's ring is shared memory")]
 pub mod ring;
 pub mod settle;
+
+pub use error::ProbeError;
+pub use load::{Probe, Settings, attach};
+pub use maps::Maps;
+pub use pins::Pins;

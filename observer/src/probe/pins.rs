@@ -49,9 +49,16 @@ impl Pins {
         self.0.join("program")
     }
 
+    /// Where a pin is made that is about to replace this one.
+    pub fn next(path: &Path) -> PathBuf {
+        path.with_extension("next")
+    }
+
     /// Takes everything away: the program detaches with its link. Missing pins are no error.
     pub fn remove(&self) -> std::io::Result<()> {
-        for path in [self.link(), self.program()].into_iter().chain(MAPS.iter().map(|name| self.map(name))) {
+        let (link, program) = (self.link(), self.program());
+        let attached = [Self::next(&link), link, Self::next(&program), program];
+        for path in attached.into_iter().chain(MAPS.iter().map(|name| self.map(name))) {
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}

@@ -39,6 +39,8 @@ pub mod flags {
     pub const ARGS_CUT: u32 = 1 << 7;
     /// The file had no name any more.
     pub const UNLINKED: u32 = 1 << 8;
+    /// The agent's own child.
+    pub const SELF_TEST: u32 = 1 << 10;
 }
 
 /// What the kernel thinks of an executed file.

@@ -1,0 +1,138 @@
+//! Following the runtime: everything once, then what happens, and everything again whenever the stream was broken.
+
+use std::{path::PathBuf, time::Duration};
+
+use futures::StreamExt as _;
+use k8s_cri::v1::{ContainerEventResponse, ContainerEventType};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Container, Cri, CriError,
+    cri::Pod,
+};
+
+/// Everything is listed again after so long, whatever the stream says: runtimes lose events.
+const RELIST: Duration = Duration::from_secs(60);
+/// Listing on behalf of an unknown container is not done more often.
+const PACE: Duration = Duration::from_millis(500);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(10);
+
+/// Who is told.
+pub trait RuntimeState: Send + Sync {
+    /// The runtime answers: this is its process.
+    fn connected(&self, pid: Option<u32>);
+    /// It does not.
+    fn gone(&self, error: &CriError);
+    /// A container was created, started, or is there.
+    fn seen(&self, container: Container);
+    /// A container was removed.
+    fn removed(&self, id: &str);
+    /// These are all there are.
+    fn listed(&self, containers: Vec<Container>);
+    /// Resolves when some record names a container that nobody knows.
+    fn wanted(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// Follows the runtime until `token` ends it.
+pub async fn follow<S: RuntimeState>(folders: Vec<PathBuf>, state: &S, token: CancellationToken) {
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let connected = Instant::now();
+        tokio::select! {
+            () = token.cancelled() => return,
+            error = session(&folders, state) => {
+                tracing::warn!(%error, category = error.category(), "the container runtime is lost, connecting again");
+                state.gone(&error);
+            }
+        }
+        // A session that lasted was a good one.
+        if connected.elapsed() > LAST_BACKOFF {
+            backoff = FIRST_BACKOFF;
+        }
+        tokio::select! {
+            () = token.cancelled() => return,
+            () = sleep(backoff) => {}
+        }
+        backoff = (backoff * 2).min(LAST_BACKOFF);
+    }
+}
+
+/// One connection, until it fails.
+async fn session<S: RuntimeState>(folders: &[PathBuf], state: &S) -> CriError {
+    match try_session(folders, state).await {
+        Err(error) => error,
+        Ok(never) => match never {},
+    }
+}
+
+async fn try_session<S: RuntimeState>(folders: &[PathBuf], state: &S) -> Result<std::convert::Infallible, CriError> {
+    let mut cri = Cri::connect(folders).await?;
+    state.connected(cri.pid);
+    // Before the list, so that nothing falls between. A runtime without events (CRI-O's default) is listed often.
+    let mut events = match cri.events().await {
+        Ok(events) => Some(events),
+        Err(CriError::Call { status, .. }) if status.code() == tonic::Code::Unimplemented => None,
+        Err(error) => return Err(error),
+    };
+    let pace = if events.is_some() { RELIST } else { Duration::from_secs(1) };
+    let mut listed = Instant::now();
+    state.listed(cri.list().await?);
+    loop {
+        let relist = tokio::select! {
+            event = next(&mut events) => match event {
+                Some(Ok(event)) => {
+                    tell(&mut cri, event, state).await?;
+                    false
+                }
+                Some(Err(status)) => {
+                    return Err(CriError::Call { call: "GetContainerEvents", status: Box::new(status) });
+                }
+                None => {
+                    let status = tonic::Status::unavailable("the stream ended");
+                    return Err(CriError::Call { call: "GetContainerEvents", status: Box::new(status) });
+                }
+            },
+            () = sleep(pace.saturating_sub(listed.elapsed())) => true,
+            () = paced(listed, state) => true,
+        };
+        if relist {
+            state.listed(cri.list().await?);
+            listed = Instant::now();
+        }
+    }
+}
+
+async fn paced<S: RuntimeState>(listed: Instant, state: &S) {
+    // Waiting out the pace must not lose the wish, so it comes first.
+    let _ = timeout_at(listed + PACE, std::future::pending::<()>()).await;
+    state.wanted().await;
+}
+
+async fn next(
+    events: &mut Option<tonic::Streaming<ContainerEventResponse>>,
+) -> Option<Result<ContainerEventResponse, tonic::Status>> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tell<S: RuntimeState>(cri: &mut Cri, event: ContainerEventResponse, state: &S) -> Result<(), CriError> {
+    let kind = event.container_event_type();
+    if kind == ContainerEventType::ContainerDeletedEvent {
+        state.removed(&event.container_id);
+        return Ok(());
+    }
+    let Some(sandbox) = event.pod_sandbox_status else { return Ok(()) };
+    // Sandboxes have events of their own; they run nothing of the pod's and are found by the list.
+    if sandbox.id == event.container_id {
+        return Ok(());
+    }
+    let pod = Pod { labels: sandbox.labels, handler: sandbox.runtime_handler };
+    if let Some(container) = cri.container(&event.container_id, pod).await? {
+        state.seen(container);
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The kernel's ring, read without giving anything back: its consumer position moves only when told to.
+
+use std::{
+    num::NonZeroUsize,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use aya::maps::MapData;
+
+use super::ProbeError;
+use crate::pipeline::Lane;
+
+const BUSY: u32 = 1 << 31;
+const DISCARDED: u32 = 1 << 30;
+const HEADER: u64 = 8;
+
+/// One ring, mapped.
+pub struct Ring {
+    lane: Lane,
+    map: MapData,
+    consumer: Mapping,
+    producer: Mapping,
+    size: u64,
+    page: usize,
+}
+
+/// What lies at a position.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// A record, and the position behind it.
+    Record(&'a [u8], u64),
+    /// Nothing to see, and the position behind it.
+    Discarded(u64),
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("lane", &self.lane).field("consumer", &self.consumer()).finish_non_exhaustive()
+    }
+}
+
+impl Ring {
+    /// Bytes of a lane's ring, as exec.bpf.c makes it.
+    pub const fn bytes(lane: Lane) -> u64 {
+        match lane {
+            Lane::Routine => 4 << 20,
+            Lane::Urgent => 1 << 20,
+        }
+    }
+
+    /// The name of its map.
+    pub const fn map_name(lane: Lane) -> &'static str {
+        match lane {
+            Lane::Routine => "ring_routine",
+            Lane::Urgent => "ring_urgent",
+        }
+    }
+
+    /// Maps a ring.
+    pub(super) fn new(lane: Lane, map: MapData) -> Result<Self, ProbeError> {
+        let page = rustix::param::page_size();
+        let size = Self::bytes(lane);
+        let whole = page + 2 * usize::try_from(size).unwrap_or(usize::MAX / 4);
+        let failed = |error: std::io::Error| ProbeError::Map { map: Self::map_name(lane), problem: error.to_string() };
+        let fd = map.fd().as_fd();
+        let consumer = Mapping::new(fd, page, libc::PROT_READ | libc::PROT_WRITE, 0).map_err(failed)?;
+        let producer = Mapping::new(fd, whole, libc::PROT_READ, page).map_err(failed)?;
+        Ok(Self { lane, consumer, producer, size, page, map })
+    }
+
+    /// Which one it is.
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Up to where the kernel may write over records.
+    pub fn consumer(&self) -> u64 {
+        self.consumer.position().load(Ordering::Acquire)
+    }
+
+    /// Gives everything before this position back to the kernel.
+    pub fn advance(&mut self, position: u64) {
+        // Readers of this ring hold records by a shared borrow, so none is held now.
+        self.consumer.position().store(position, Ordering::Release);
+    }
+
+    /// What lies at this position, which is one that was returned before or the consumer's; `None` when the kernel has
+    /// written nothing there yet.
+    pub fn read(&self, position: u64) -> Option<Item<'_>> {
+        let end = self.producer.position().load(Ordering::Acquire);
+        if position >= end {
+            return None;
+        }
+        let offset = usize::try_from(position & (self.size - 1)).ok()?;
+        let header = self.producer.word(self.page + offset)?.load(Ordering::Acquire);
+        if header & BUSY != 0 {
+            return None;
+        }
+        let length = header & !(BUSY | DISCARDED);
+        let next = position + (HEADER + u64::from(length)).next_multiple_of(8);
+        if header & DISCARDED != 0 {
+            return Some(Item::Discarded(next));
+        }
+        let start = self.page + offset + 8;
+        let bytes = self.producer.bytes(start, usize::try_from(length).ok()?)?;
+        Some(Item::Record(bytes, next))
+    }
+}
+
+impl AsFd for Ring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.map.fd().as_fd()
+    }
+}
+
+/// A shared mapping of a part of a map, unmapped at the end.
+struct Mapping {
+    start: NonNull<u8>,
+    length: NonZeroUsize,
+}
+
+// SAFETY: the mapping belongs to this value alone and is reached through atomics, or through bytes that the kernel has
+// committed and does not change before they are given back.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, length: usize, protection: i32, offset: usize) -> Result<Self, std::io::Error> {
+        let length = NonZeroUsize::new(length).ok_or(std::io::ErrorKind::InvalidInput)?;
+        let offset = libc::off_t::try_from(offset).map_err(|_| std::io::ErrorKind::InvalidInput)?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(std::ptr::null_mut(), length.get(), protection, libc::MAP_SHARED, fd.as_raw_fd(), offset)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast::<u8>()).ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok(Self { start, length })
+    }
+
+    /// The position at the mapping's start.
+    fn position(&self) -> &AtomicU64 {
+        // SAFETY: a mapping is at least a page, aligned to one, and lives as long as `self`.
+        unsafe { self.start.cast::<AtomicU64>().as_ref() }
+    }
+
+    fn word(&self, at: usize) -> Option<&AtomicU32> {
+        if at % 4 != 0 || at + 4 > self.length.get() {
+            return None;
+        }
+        // SAFETY: inside of the mapping and aligned.
+        Some(unsafe { self.start.add(at).cast::<AtomicU32>().as_ref() })
+    }
+
+    fn bytes(&self, at: usize, length: usize) -> Option<&[u8]> {
+        if at.checked_add(length)? > self.length.get() {
+            return None;
+        }
+        // SAFETY: inside of the mapping; the kernel has committed these bytes and leaves them alone until the consumer
+        // position passes them, which needs the exclusive borrow of the ring.
+        Some(unsafe { std::slice::from_raw_parts(self.start.add(at).as_ptr(), length) })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: this mapping was made by `new` and nobody borrows from it any more.
+        unsafe {
+            libc::munmap(self.start.as_ptr().cast(), self.length.get());
+        }
+    }
+}

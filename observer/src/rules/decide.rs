@@ -1,0 +1,89 @@
+//! What policies say of one exec.
+
+use std::sync::Arc;
+
+use zastava_crds::{
+    policy::KillClass,
+    wire::event::{DriftClass, PolicyRef},
+};
+
+use super::Policy;
+
+/// What was executed, as far as rules care.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Where it came from.
+    pub class: DriftClass,
+    /// Path in the container's root.
+    pub path: &'a str,
+    /// The path proves something: the process was in the container's own mount namespace, and the file has a name.
+    pub path_holds: bool,
+    /// Its content is the image's after all (a file that was only copied up).
+    pub unchanged: bool,
+    /// Nothing is known of its content.
+    pub unread: bool,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// By whom it is reported; empty: by nobody.
+    pub policies: Vec<PolicyRef>,
+    /// It must not live.
+    pub kill: bool,
+    /// It must not live, if some mode were Enforce.
+    pub would_kill: bool,
+}
+
+/// `None` for a class that is never killed.
+pub const fn kill_class(class: DriftClass) -> Option<KillClass> {
+    match class {
+        DriftClass::New => Some(KillClass::New),
+        DriftClass::CopiedUp => Some(KillClass::CopiedUp),
+        DriftClass::Foreign => Some(KillClass::Foreign),
+        DriftClass::Unnamed => Some(KillClass::Unnamed),
+        DriftClass::Unknown => None,
+    }
+}
+
+impl Decision {
+    /// On drift. Each policy allows for itself alone, so the strictest wins.
+    pub fn on_drift(policies: &[Arc<Policy>], subject: Subject<'_>) -> Self {
+        let mut decision = Self::default();
+        let Some(class) = kill_class(subject.class) else { return decision };
+        for policy in policies {
+            let Some(drift) = &policy.drift else { continue };
+            if subject.path_holds && drift.allow.allows(subject.path) {
+                continue;
+            }
+            decision.policies.push(policy.reference.clone());
+            // A copied-up file is killed for content that was read and differs, never on suspicion.
+            let proven = class != KillClass::CopiedUp || !subject.unchanged && !subject.unread;
+            if proven && drift.kill.contains(&class) {
+                decision.kill |= policy.enforced;
+                decision.would_kill |= !policy.enforced;
+            }
+        }
+        decision.would_kill &= !decision.kill;
+        decision.policies.sort();
+        decision
+    }
+
+    /// On a process of the image's own content: the glob that denies it, and by whom.
+    pub fn on_process(policies: &[Arc<Policy>], path: &str) -> Option<(String, Vec<PolicyRef>)> {
+        let mut rule = None;
+        let mut by = Vec::new();
+        for policy in policies {
+            let Some(processes) = &policy.processes else { continue };
+            let Some(pattern) = processes.deny.matches(path).first().and_then(|at| processes.patterns.get(*at)) else {
+                continue;
+            };
+            if !processes.allow.is_match(path) {
+                rule.get_or_insert_with(|| pattern.clone());
+                by.push(policy.reference.clone());
+            }
+        }
+        by.sort();
+        rule.map(|rule| (rule, by))
+    }
+}

@@ -1,0 +1,213 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::json;
+use zastava_crds::wire::{
+    event::{ContainerRef, DriftClass},
+    sync::RuleSet,
+};
+
+use super::*;
+use crate::{
+    containers::Container,
+    probe::{
+        ProbeError,
+        maps::{IdKey, KernelRules, TopKey, id_key, rule_flags},
+    },
+};
+
+#[derive(Default)]
+struct FakeKernel {
+    rules: Mutex<BTreeMap<IdKey, KernelRules>>,
+    tops: Mutex<BTreeSet<TopKey>>,
+}
+
+impl Kernel for FakeKernel {
+    fn put(&self, id: &IdKey, rules: KernelRules) -> Result<(), ProbeError> {
+        // A container's slot is filled before the container names it.
+        assert!(rules.slot == 0 || self.tops.lock().unwrap().iter().any(|top| top.slot == rules.slot));
+        self.rules.lock().unwrap().insert(*id, rules);
+        Ok(())
+    }
+    fn remove(&self, id: &IdKey) -> Result<(), ProbeError> {
+        self.rules.lock().unwrap().remove(id);
+        Ok(())
+    }
+    fn ruled(&self) -> Result<Vec<(IdKey, KernelRules)>, ProbeError> {
+        Ok(self.rules.lock().unwrap().iter().map(|(id, rules)| (*id, *rules)).collect())
+    }
+    fn put_top(&self, key: TopKey) -> Result<(), ProbeError> {
+        self.tops.lock().unwrap().insert(key);
+        Ok(())
+    }
+    fn drop_top(&self, key: &TopKey) -> Result<(), ProbeError> {
+        self.tops.lock().unwrap().remove(key);
+        Ok(())
+    }
+    fn tops(&self) -> Result<Vec<TopKey>, ProbeError> {
+        Ok(self.tops.lock().unwrap().iter().copied().collect())
+    }
+}
+
+fn container(id: char, image: &str) -> Container {
+    Container {
+        reference: ContainerRef {
+            namespace: "shop".into(),
+            pod: "web".into(),
+            pod_uid: "uid".into(),
+            container: "app".into(),
+            container_id: id.to_string().repeat(64),
+            image: Some(image.into()),
+            digests: Vec::new(),
+        },
+        labels: BTreeMap::from([("app".into(), "web".into())]),
+        image_aliases: Vec::new(),
+        handler: String::new(),
+        pid: 1,
+        is_sandbox: false,
+        running: true,
+    }
+}
+
+fn policy(name: &str, mode: &str, drift: &serde_json::Value) -> serde_json::Value {
+    json!({"policy": {"name": name, "uid": name, "hash": "h"}, "mode": mode, "drift": drift, "libraries": "Off"})
+}
+
+fn rule_set(hash: &str, policies: &[serde_json::Value]) -> RuleSet {
+    let namespaces = json!({"shop": {"team": "shop"}});
+    serde_json::from_value(json!({"hash": hash, "policies": policies, "namespaces": namespaces})).unwrap()
+}
+
+fn subject(class: DriftClass, path: &str) -> Subject<'_> {
+    Subject { class, path, path_holds: true, unchanged: false, unread: false }
+}
+
+fn names(decision: &Decision) -> Vec<&str> {
+    decision.policies.iter().map(|policy| policy.name.as_str()).collect()
+}
+
+#[test]
+fn selectors_and_images_choose_policies() {
+    let mut by_image = policy("image", "Audit", &json!({"action": "Audit"}));
+    by_image["images"] = json!(["registry.example/prod/**"]);
+    let mut by_label = policy("label", "Audit", &json!({"action": "Audit"}));
+    by_label["podSelector"] = json!({"matchLabels": {"app": "db"}});
+    let mut by_namespace = policy("namespace", "Audit", &json!({"action": "Audit"}));
+    by_namespace["namespaceSelector"] = json!({"matchLabels": {"team": "shop"}});
+    let off = policy("off", "Enforce", &json!({"action": "Off"}));
+    let rules = Rules::new(&rule_set("1", &[by_image, by_label, by_namespace, off])).unwrap();
+    let chosen = |container: &Container| -> Vec<String> {
+        rules.of(container).iter().map(|policy| policy.reference.name.clone()).collect()
+    };
+    assert_eq!(chosen(&container('a', "registry.example/prod/team/app:v1")), ["image", "namespace"]);
+    assert_eq!(chosen(&container('a', "busybox")), ["namespace"]);
+    let mut exempt = container('a', "busybox");
+    exempt.reference.namespace = "kube-system".into();
+    assert!(chosen(&exempt).is_empty());
+    let sandbox = Container { is_sandbox: true, ..container('a', "busybox") };
+    assert!(chosen(&sandbox).is_empty());
+}
+
+#[test]
+fn the_strictest_policy_wins_and_allows_are_its_own() {
+    let lax = policy("lax", "Enforce", &json!({"action": "Kill", "kill": ["New", "Foreign"], "allow": ["/data"]}));
+    let strict = policy("strict", "Enforce", &json!({"action": "Kill", "kill": ["New"]}));
+    let audit = policy("audit", "Audit", &json!({"action": "Kill", "kill": ["Foreign"]}));
+    let rules = Rules::new(&rule_set("1", &[lax, strict, audit])).unwrap();
+    let policies = rules.of(&container('a', "busybox"));
+    let decision = Decision::on_drift(&policies, subject(DriftClass::New, "/data/x"));
+    assert_eq!((names(&decision), decision.kill, decision.would_kill), (vec!["audit", "strict"], true, false));
+    let decision = Decision::on_drift(&policies, subject(DriftClass::Foreign, "/data/x"));
+    assert_eq!((names(&decision), decision.kill, decision.would_kill), (vec!["audit", "strict"], false, true));
+    let decision = Decision::on_drift(&policies, subject(DriftClass::Foreign, "/tmp/x"));
+    assert!(decision.kill && !decision.would_kill);
+    let hidden = Subject { path_holds: false, ..subject(DriftClass::Foreign, "/data/x") };
+    assert!(Decision::on_drift(&policies, hidden).kill);
+}
+
+#[test]
+fn copied_up_files_die_for_changed_content_alone() {
+    let rules =
+        Rules::new(&rule_set("1", &[policy("p", "Enforce", &json!({"action": "Kill", "kill": ["CopiedUp"]}))])).unwrap();
+    let policies = rules.of(&container('a', "busybox"));
+    let changed = subject(DriftClass::CopiedUp, "/bin/x");
+    assert!(Decision::on_drift(&policies, changed).kill);
+    assert!(!Decision::on_drift(&policies, Subject { unchanged: true, ..changed }).kill);
+    assert!(!Decision::on_drift(&policies, Subject { unread: true, ..changed }).kill);
+    assert_eq!(Decision::on_drift(&policies, subject(DriftClass::Unknown, "/bin/x")), Decision::default());
+    assert_eq!(super::kernel::compile(&policies).0.kill, 0);
+}
+
+#[test]
+fn denied_processes_name_their_glob() {
+    let mut with = policy("p", "Audit", &json!({"action": "Audit"}));
+    with["processes"] = json!({"deny": ["**/nc", "/usr/bin/*sh"], "allow": ["/usr/bin/ash"]});
+    let policies = Rules::new(&rule_set("1", &[with])).unwrap().of(&container('a', "busybox"));
+    assert_eq!(Decision::on_process(&policies, "/opt/x/nc").unwrap().0, "**/nc");
+    assert_eq!(Decision::on_process(&policies, "/usr/bin/bash").unwrap().0, "/usr/bin/*sh");
+    assert!(Decision::on_process(&policies, "/usr/bin/ash").is_none());
+    assert!(Decision::on_process(&policies, "/usr/bin/x/sh").is_none());
+}
+
+#[test]
+fn the_kernel_follows_containers_and_rules() {
+    let kernel = Arc::new(FakeKernel::default());
+    // Left by an earlier agent: a container that is gone.
+    kernel.put_top(TopKey::new(7, "old")).unwrap();
+    let gone = id_key(&"d".repeat(64)).unwrap();
+    kernel.put(&gone, KernelRules { slot: 7, ..KernelRules::default() }).unwrap();
+    let changes = Arc::new(AtomicUsize::new(0));
+    let count = changes.clone();
+    let register = Register::new(kernel.clone(), move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    })
+    .unwrap();
+    let id = "a".repeat(64);
+    let key = id_key(&id).unwrap();
+    register.seen(container('a', "busybox"));
+    assert!(matches!(register.lookup(&id), Lookup::Undecided));
+    assert!(kernel.ruled().unwrap().iter().all(|(known, _)| *known != key));
+
+    let drift = json!({"action": "Kill", "kill": ["New"], "allow": ["/data/*"]});
+    register.set_rules(&rule_set("1", &[policy("p", "Enforce", &drift)]));
+    let rules = kernel.rules.lock().unwrap()[&key];
+    assert_eq!((rules.flags, rules.kill), (rule_flags::DRIFT | rule_flags::GUARDED, 0b10));
+    assert_eq!(kernel.tops.lock().unwrap().iter().filter(|top| top.slot == rules.slot).count(), 1);
+    assert!(register.kills());
+
+    // The list tells that nothing else is there.
+    register.listed(vec![container('a', "busybox")]);
+    assert_eq!(kernel.ruled().unwrap().len(), 1);
+    assert!(kernel.tops().unwrap().iter().all(|top| top.slot != 7));
+
+    register.set_rules(&rule_set("2", &[policy("p", "Audit", &drift)]));
+    assert_eq!(kernel.rules.lock().unwrap()[&key].kill, 0);
+    assert!(kernel.tops().unwrap().is_empty() && !register.kills());
+
+    register.removed(&id);
+    assert!(kernel.ruled().unwrap().is_empty());
+    assert!(matches!(register.lookup(&id), Lookup::Known(..)), "late records still find it");
+    assert!(register.running().is_empty());
+    assert!(changes.load(Ordering::Relaxed) >= 4);
+}
+
+#[test]
+fn a_container_of_others_is_filtered_once_the_runtime_was_asked() {
+    let kernel = Arc::new(FakeKernel::default());
+    let register = Register::new(kernel.clone(), || {}).unwrap();
+    let id = "e".repeat(64);
+    let since = std::time::Instant::now();
+    register.estrange(&id, since);
+    assert!(matches!(register.lookup(&id), Lookup::Unknown));
+    register.listed(Vec::new());
+    register.estrange(&id, since);
+    assert!(matches!(register.lookup(&id), Lookup::Stranger));
+    assert_eq!(kernel.ruled().unwrap().len(), 1);
+    register.seen(container('e', "busybox"));
+    assert!(matches!(register.lookup(&id), Lookup::Undecided));
+}
