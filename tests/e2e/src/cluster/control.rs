@@ -71,11 +71,11 @@ pub fn configure(run: &Run) -> Result<()> {
         ("proxy.json", node::proxy(layout, &Node(1).to_string(), "127.0.0.1").to_string()),
     ] {
         let path = folder.join(name);
-        fs::write(&path, text).at(&path)?;
+        super::layout::write(&path, &text)?;
     }
     let hosts = layout.hosts_file();
     let own = fs::read_to_string("/etc/hosts").unwrap_or_default();
-    fs::write(&hosts, format!("{own}\n{} registry.zastava.test\n", layout.registry())).at(&hosts)
+    super::layout::write(&hosts, &format!("{own}\n{} registry.zastava.test\n", layout.registry()))
 }
 
 /// Starts one program unless it runs.

@@ -204,6 +204,14 @@ impl std::fmt::Display for Node {
     }
 }
 
+/// Writes a configuration file unless it says that already: kube-proxy ends when somebody touches its own.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    if fs::read_to_string(path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    fs::write(path, text).at(path)
+}
+
 fn slot(block: u8) -> PathBuf {
     Path::new(SLOTS).join(block.to_string())
 }

@@ -160,7 +160,7 @@ fn configure(run: &Run, node: Node) -> Result<()> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at(parent)?;
         }
-        fs::write(&path, content).at(&path)
+        super::layout::write(&path, &content)
     };
     for inside in ["lib", "log"] {
         let path = folder.join(inside);
