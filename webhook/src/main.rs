@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod arguments;
 mod cluster;
 mod credentials;
 mod decision;
@@ -11,6 +12,7 @@ mod fixtures;
 mod metrics;
 mod mutate;
 mod policies;
+mod program;
 mod report;
 mod review;
 #[cfg(test)]
@@ -18,4 +20,16 @@ mod scenarios;
 mod server;
 mod validate;
 
-fn main() {}
+use clap::Parser as _;
+use zastava_core::{settings, telemetry, tls};
+
+use self::arguments::Arguments;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    telemetry::init("webhook")?;
+    tls::install_provider()?;
+    let settings = settings::load(&arguments.settings)?;
+    program::run(arguments, settings).await.inspect_err(|error| tracing::error!("{error:#}"))
+}

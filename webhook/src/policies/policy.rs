@@ -7,6 +7,7 @@ use kube::{
     ResourceExt,
     core::{Selector, SelectorExt},
 };
+use serde_json::{Value, json};
 use zastava_crds::{
     canonical,
     digest::Sha256Digest,
@@ -104,6 +105,14 @@ pub struct Occurrence<'a> {
 }
 
 impl Standing {
+    /// Its name, and whether it decides.
+    pub fn status(&self) -> Value {
+        match self {
+            Self::InForce(policy) => json!({"name": policy.reference.name, "mode": policy.mode, "inForce": true}),
+            Self::Skipped { name, reason } => json!({"name": name, "inForce": false, "reason": reason}),
+        }
+    }
+
     /// Compiles a policy; `key` gives the PEM text that a key or its reference stands for.
     pub fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, String>) -> Self {
         let name = policy.name_any();

@@ -12,6 +12,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
+use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use zastava_verify::image::Platforms;
 
@@ -104,6 +105,20 @@ impl World {
                 return known;
             }
         }
+    }
+
+    /// What this replica holds, for a person who looks at `/status`; no secret is in it.
+    pub fn status(&self, settings: &str, certificate: bool) -> Value {
+        let snapshot = self.snapshot();
+        let mut policies: Vec<_> = snapshot.policies.values().map(Standing::status).collect();
+        policies.sort_by_key(|policy| policy["name"].to_string());
+        json!({
+            "component": "webhook",
+            "version": env!("CARGO_PKG_VERSION"),
+            "settings": settings,
+            "certificate": certificate,
+            "policies": policies,
+        })
     }
 
     /// Labels of a namespace, if it was seen.

@@ -37,7 +37,12 @@ pub enum Delivery {
     /// Not taken, and never will be.
     Refused(String),
     /// Not taken yet.
-    Retry(String),
+    Retry {
+        /// Why.
+        why: String,
+        /// When the intake wants to see it again.
+        after: Option<Duration>,
+    },
 }
 
 /// Who takes batches.
@@ -64,7 +69,8 @@ impl Reporter {
 }
 
 impl Outbox {
-    /// Empties the queue until `token` is cancelled, then as far as the intake takes it at once. `reporter` is `pod:<uid>`.
+    /// Empties the queue until `token` is cancelled, then as far as the intake takes it at once. `reporter` is
+    /// `pod:<uid>/<start>`.
     pub async fn run(mut self, reporter: String, intake: impl Intake, token: CancellationToken) {
         let mut records = Vec::with_capacity(BATCH);
         for seq in 1.. {
@@ -103,8 +109,9 @@ impl Outbox {
                     self.metrics.dropped(Dropped::Refused, count(batch));
                     return true;
                 }
-                Delivery::Retry(why) => {
+                Delivery::Retry { why, after } => {
                     tracing::debug!(seq = batch.mark.seq, %why, "the intake did not take a batch yet");
+                    pause = pause.max(after.unwrap_or_default());
                 }
             }
             if last {
@@ -166,10 +173,10 @@ mod tests {
             self.sent.lock().unwrap().push((batch.mark.seq, batch.records.len()));
             let refused = vec![Refused { reason: RefusedReason::Capped, count: 1 }];
             match self.answers.lock().unwrap().pop() {
-                Some("retry") => Delivery::Retry("no leader".to_owned()),
+                Some("retry") => Delivery::Retry { why: "no leader".to_owned(), after: None },
                 Some("end") => {
                     self.ends.cancel();
-                    Delivery::Retry("no leader".to_owned())
+                    Delivery::Retry { why: "no leader".to_owned(), after: None }
                 }
                 Some("refuse") => Delivery::Refused("400".to_owned()),
                 Some("capped") => Delivery::Taken(BatchReceipt { mark: batch.mark.clone(), merged: 0, refused }),

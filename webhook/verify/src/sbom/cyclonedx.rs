@@ -37,6 +37,9 @@ struct Component {
     components: Vec<Component>,
     #[serde(default)]
     evidence: Evidence,
+    /// Given to packages when they are collected; a `bom-ref` is optional.
+    #[serde(skip)]
+    number: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -74,9 +77,9 @@ struct Owners {
 impl Bom {
     pub(super) fn files(self, files: &mut Files) -> Result<(), String> {
         let mut owners = Owners { by_ref: HashMap::new(), by_location: HashMap::new() };
-        let roots: Vec<_> = self.metadata.component.into_iter().chain(self.components).collect();
+        let mut roots: Vec<_> = self.metadata.component.into_iter().chain(self.components).collect();
         let mut packages = HashMap::new();
-        for component in &roots {
+        for component in &mut roots {
             collect_packages(component, files, &mut packages, &mut owners);
         }
         for dependency in self.dependencies {
@@ -86,7 +89,7 @@ impl Bom {
                 }
             }
         }
-        roots.iter().try_for_each(|component| list(component, None, &packages, &owners, files))
+        roots.iter().try_for_each(|component| list(component, None, &owners, files))
     }
 }
 
@@ -95,7 +98,7 @@ fn is_file(component: &Component) -> bool {
 }
 
 fn collect_packages(
-    component: &Component,
+    component: &mut Component,
     files: &mut Files,
     packages: &mut HashMap<String, u32>,
     owners: &mut Owners,
@@ -103,6 +106,7 @@ fn collect_packages(
     if !is_file(component)
         && let Some(number) = files.component(label(component))
     {
+        component.number = Some(number);
         if let Some(bom_ref) = &component.bom_ref {
             packages.insert(bom_ref.clone(), number);
         }
@@ -110,18 +114,12 @@ fn collect_packages(
             owners.by_location.insert(location.clone(), number);
         }
     }
-    for child in &component.components {
+    for child in &mut component.components {
         collect_packages(child, files, packages, owners);
     }
 }
 
-fn list(
-    component: &Component,
-    parent: Option<u32>,
-    packages: &HashMap<String, u32>,
-    owners: &Owners,
-    files: &mut Files,
-) -> Result<(), String> {
+fn list(component: &Component, parent: Option<u32>, owners: &Owners, files: &mut Files) -> Result<(), String> {
     let mut around = parent;
     if is_file(component) {
         let hash = component.hashes.iter().find(|hash| hash.alg == "SHA-256").and_then(|hash| sha256(&hash.content));
@@ -131,9 +129,9 @@ fn list(
             files.list(&component.name, hash, parent.or(by_ref).or(by_location))?;
         }
     } else {
-        around = component.bom_ref.as_ref().and_then(|bom_ref| packages.get(bom_ref)).copied().or(parent);
+        around = component.number.or(parent);
     }
-    component.components.iter().try_for_each(|child| list(child, around, packages, owners, files))
+    component.components.iter().try_for_each(|child| list(child, around, owners, files))
 }
 
 fn label(component: &Component) -> String {
