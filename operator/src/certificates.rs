@@ -1,4 +1,4 @@
-//! Certificates of the webhook and the intake (design, decision 8).
+//! Certificates of the webhook and the intake.
 //!
 //! One authority in a Secret that only the operator reads, one leaf Secret a server. A new authority is published as
 //! trusted before anything is issued by it, and an old one stays trusted for as long as a replica serves under it, so
@@ -17,7 +17,7 @@ pub use self::{
         Action, INTAKE_PROPAGATION, Seen, WEBHOOK_PROPAGATION, authority_is_due, decide, retained, retained_for_intake,
     },
     probe::{ProbeError, Served, probe},
-    secret::{CA_KEY, authority_secret, leaf_secret, read_authority, read_leaf},
+    secret::{CA_KEY, authority_secret, leaf_secret, read_authority, read_leaf, read_pair},
 };
 
 /// Secret of the authority, with its key.

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod arguments;
 pub mod backoff;
 pub mod certificates;
 #[cfg(test)]
@@ -11,11 +12,14 @@ pub mod finding;
 pub mod intake;
 pub mod leader;
 pub mod metrics;
+pub mod networks;
 pub mod nodes;
 pub mod pods;
 pub mod policy;
+pub mod program;
 pub mod rollout;
 pub mod scan;
+pub mod serving;
 
 /// Field manager of all that the operator applies. Never renamed: fields of an old name would be nobody's to remove.
 pub const FIELD_MANAGER: &str = "zastava-operator";

@@ -11,5 +11,5 @@ mod writer;
 pub use self::{
     scope::{Scope, ScopeError},
     store::Policies,
-    writer::{Findings, Writer},
+    writer::Writer,
 };

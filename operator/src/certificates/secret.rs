@@ -51,6 +51,12 @@ pub fn read_leaf(secret: &Secret) -> Option<(Issued, TrustBundle)> {
     (!issuers.is_empty()).then_some((leaf, issuers))
 }
 
+/// The leaf in a Secret with chain and key as they are served; absent when it can't be.
+pub fn read_pair(secret: &Secret) -> Option<(Issued, &str, &str)> {
+    let (leaf, _) = read_leaf(secret)?;
+    Some((leaf, entry(secret, CERT)?, entry(secret, KEY)?))
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;

@@ -39,7 +39,7 @@ pub struct Scene<'a> {
     /// The nodes that run its pods.
     pub survey: &'a Survey,
     /// Nodes that have not observed for longer than the grace.
-    pub overdue: &'a dyn Fn(&str) -> bool,
+    pub overdue: &'a (dyn Fn(&str) -> bool + Sync),
     /// The webhook has lacked replicas for longer than the grace.
     pub webhook_overdue: bool,
     /// Pods it speaks for, and those of them with an open finding.

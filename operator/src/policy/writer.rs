@@ -18,7 +18,6 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 use zastava_crds::{
     canonical,
-    finding::RuntimeFinding,
     policy::{ZastavaPolicy, ZastavaPolicyStatus},
     wire::sync::{NODE_SILENT_SECONDS, RuleSet},
 };
@@ -34,6 +33,7 @@ use super::{
 use crate::{
     FIELD_MANAGER, STATUS_MANAGER,
     backoff::Backoffs,
+    finding::store::{ApiStore, FindingStore as _},
     leader::Leadership,
     metrics::Metrics,
     nodes::{ClusterNodes, NodeRegistry, RuleBook},
@@ -52,16 +52,8 @@ const RULE_SETS: usize = 16;
 /// For this long a write of ours may not yet have come back by the watch.
 const ECHO: Duration = Duration::from_secs(5);
 
-/// Where findings are read from.
-pub trait Findings: Send + Sync + 'static {
-    /// All of them.
-    fn all(&self) -> Vec<Arc<RuntimeFinding>>;
-    /// Wakes at every change.
-    fn changes(&self) -> watch::Receiver<u64>;
-}
-
 /// What the loop works with.
-pub struct Writer<F> {
+pub struct Writer {
     /// To write with.
     pub client: Client,
     /// Name of this pod, for events.
@@ -85,12 +77,12 @@ pub struct Writer<F> {
     /// All pods.
     pub pods: PodIndex,
     /// All findings.
-    pub findings: F,
+    pub findings: ApiStore,
     /// Counters.
     pub metrics: Metrics,
 }
 
-impl<F: Findings> Writer<F> {
+impl Writer {
     /// Tells until `token` is cancelled.
     pub async fn run(self, token: CancellationToken) {
         token.run_until_cancelled(self.follow()).await;
@@ -164,7 +156,7 @@ impl<F: Findings> Writer<F> {
             let survey = Survey::of(&matched, &fleet, |rules| told.holds(rules, &uid, &hash));
             let waits = told.missing(&uid, &survey);
             let tally = tallies.get(&policy.name_any()).unwrap_or(&none);
-            let scene = Scene {
+            let status = status(&Scene {
                 policy,
                 installation: &self.installation,
                 report: &report,
@@ -174,8 +166,7 @@ impl<F: Findings> Writer<F> {
                 matched: tally.matched(&matched),
                 findings: tally.totals.clone(),
                 now,
-            };
-            let status = status(&scene);
+            });
             let again = self.tell(policy, status, told, now).await;
             next = [next, waits, again].into_iter().flatten().min();
         }

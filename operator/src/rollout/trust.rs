@@ -235,3 +235,6 @@ fn config_map_bundle(snapshot: &Snapshot, object: Object) -> TrustBundle {
     let data = snapshot.typed::<ConfigMap, _>(object).and_then(|map| map.data);
     data.and_then(|data| data.get(CA_KEY).map(|pem| TrustBundle::parse(pem))).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

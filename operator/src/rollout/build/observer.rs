@@ -1,5 +1,5 @@
 //! The observer's DaemonSet. It is not privileged, but let nobody think it small: hostPID with SYS_PTRACE and a runtime
-//! socket is the node (design, decision 28).
+//! socket is the node.
 
 use std::path::Path;
 
