@@ -5,6 +5,7 @@
 
 pub mod attribute;
 mod expire;
+mod keep;
 mod key;
 mod mark;
 mod merge;
@@ -14,10 +15,10 @@ mod sighting;
 pub mod store;
 
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 
 pub use self::{
-    expire::expire,
+    keep::{caps, duration, start},
     key::{FindingKey, Standing},
     merge::{BatchError, Merger},
     metrics::FindingMetrics,

@@ -41,9 +41,10 @@ pub struct PodsUnavailable(pub String);
 
 /// Where a pod is looked up.
 pub trait PodSource: Send + Sync {
-    /// What is known of this pod; [`Found::Never`] only after the API server has said so.
+    /// What is known of this pod, told of by `node`; [`Found::Never`] only after the API server has said so.
     fn find(
         &self,
+        node: &str,
         namespace: &str,
         name: &str,
         uid: &str,
@@ -91,7 +92,7 @@ async fn runtime<P: PodSource>(
         return Ok(Outcome::Refused(RefusedReason::OutOfBounds));
     }
     let container = &event.container;
-    let (key, pod) = match pods.find(&container.namespace, &container.pod, &container.pod_uid).await? {
+    let (key, pod) = match pods.find(node, &container.namespace, &container.pod, &container.pod_uid).await? {
         // What is known of the pod counts, not what the node says of it.
         Found::Live(pod) | Found::Gone(pod) if pod.node.as_deref() == Some(node) => {
             let key = |type_, subject| FindingKey {

@@ -163,9 +163,12 @@ impl<S: FindingStore, P: PodSource> Merger<S, P> {
         let mut merged = u64::try_from(plan.lost.len()).unwrap_or(u64::MAX);
         let mut refused: Refusals = plan.refused.clone();
         let mut failed = None;
-        let mut groups = stream::iter(&plan.groups)
-            .map(|(key, sighting)| async { (self.add_or_take_in(mark, key, sighting).await, sighting.count) })
-            .buffer_unordered(AT_ONCE);
+        let mut writes = Vec::with_capacity(plan.groups.len());
+        for (key, sighting) in &plan.groups {
+            let write = self.add_or_take_in(mark, key, sighting);
+            writes.push(async { (write.await, sighting.count) });
+        }
+        let mut groups = stream::iter(writes).buffer_unordered(AT_ONCE);
         while let Some((added, count)) = groups.next().await {
             match added {
                 Ok(Added::Merged) => merged += count,
@@ -205,9 +208,11 @@ impl<S: FindingStore, P: PodSource> Merger<S, P> {
         let mut fresh = false;
         for _ in 0..ATTEMPTS {
             let found = self.store.get(home, &name, fresh).await.map_err(BatchError::Store)?;
-            fresh = true;
+            let sure = std::mem::replace(&mut fresh, true);
             let mut finding = match found {
                 Some(finding) => finding,
+                // A finding that this view does not show yet needs no room.
+                None if !sure && !self.has_room(key, sighting) => continue,
                 None if !self.has_room(key, sighting) => return Ok(Added::Refused(RefusedReason::Capped)),
                 None => match self.store.create(&key.object(&self.own_namespace)).await {
                     Ok(finding) => finding,

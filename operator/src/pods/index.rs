@@ -1,14 +1,17 @@
 //! Pod UID to pod, past deletion.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{Owners, Pod};
+use super::{
+    Owners, Pod,
+    pod::{is_config_hash, static_key},
+};
 
 /// A deleted pod is remembered for as long as an observer's journal may hold a record of it.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
@@ -49,7 +52,7 @@ impl Default for PodIndex {
 }
 
 impl PodIndex {
-    /// What is known of this UID.
+    /// What is known of this UID; static pods are found by their node as well ([`Self::find_on`]).
     pub fn find(&self, uid: &str) -> Found {
         let inner = self.lock();
         match (inner.live.get(uid), inner.gone.get(uid)) {
@@ -57,6 +60,11 @@ impl PodIndex {
             (None, Some(pod)) => Found::Gone(pod.clone()),
             (None, None) => Found::Never,
         }
+    }
+
+    /// What is known of the pod that `node` knows by this uid: its UID, or the config hash of a static pod.
+    pub fn find_on(&self, node: &str, uid: &str) -> Found {
+        if is_config_hash(uid) { self.find(&static_key(node, uid)) } else { self.find(uid) }
     }
 
     /// All pods that are there.
@@ -80,18 +88,26 @@ impl PodIndex {
 
     pub(crate) fn put(&self, pod: Pod) {
         let mut inner = self.lock();
-        let changed = inner.live.get(&pod.uid).is_none_or(|old| **old != pod);
+        let key = pod.key();
+        let changed = match inner.live.get(&key) {
+            None => true,
+            // Two mirrors of one static pod: the second is somebody's invention.
+            Some(old) => **old != pod && old.is_same(&pod),
+        };
         if changed {
-            inner.gone.remove(&pod.uid);
-            inner.live.insert(pod.uid.clone(), Arc::new(pod));
+            inner.gone.remove(&key);
+            inner.live.insert(key, Arc::new(pod));
             drop(inner);
             self.changed();
         }
     }
 
-    pub(crate) fn remove(&self, uid: &str) {
+    pub(crate) fn remove(&self, pod: &Pod) {
         let mut inner = self.lock();
-        if let Some(pod) = inner.live.remove(uid) {
+        let key = pod.key();
+        if inner.live.get(&key).is_some_and(|old| old.is_same(pod))
+            && let Some(pod) = inner.live.remove(&key)
+        {
             inner.bury(pod, Instant::now());
             drop(inner);
             self.changed();
@@ -101,18 +117,23 @@ impl PodIndex {
     /// A complete reading: whatever is not in it is gone.
     pub(crate) fn replace(&self, pods: Vec<Pod>) {
         let mut inner = self.lock();
-        let listed: HashSet<String> = pods.iter().map(|pod| pod.uid.clone()).collect();
-        let missing: Vec<_> = inner.live.keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+        let mut listed: HashMap<String, Arc<Pod>> = HashMap::with_capacity(pods.len());
+        for pod in pods {
+            let key = pod.key();
+            if !listed.contains_key(&key) || inner.live.get(&key).is_some_and(|old| old.is_same(&pod)) {
+                listed.insert(key, Arc::new(pod));
+            }
+        }
         let now = Instant::now();
-        for uid in missing {
-            if let Some(pod) = inner.live.remove(&uid) {
+        for (key, pod) in std::mem::take(&mut inner.live) {
+            if !listed.contains_key(&key) {
                 inner.bury(pod, now);
             }
         }
-        for pod in pods {
-            inner.gone.remove(&pod.uid);
-            inner.live.insert(pod.uid.clone(), Arc::new(pod));
+        for key in listed.keys() {
+            inner.gone.remove(key);
         }
+        inner.live = listed;
         inner.synced = true;
         drop(inner);
         self.changed();
@@ -129,8 +150,9 @@ impl PodIndex {
 
 impl Inner {
     fn bury(&mut self, pod: Arc<Pod>, now: Instant) {
-        self.order.push_back((now, pod.uid.clone()));
-        self.gone.insert(pod.uid.clone(), pod);
+        let key = pod.key();
+        self.order.push_back((now, key.clone()));
+        self.gone.insert(key, pod);
         while self.order.len() > MAX_REMEMBERED
             || self.order.front().is_some_and(|(at, _)| now.duration_since(*at) > REMEMBERED)
         {
@@ -165,11 +187,11 @@ mod tests {
         let index = PodIndex::default();
         index.put(pod("a"));
         assert!(matches!(index.find("a"), Found::Live(_)));
-        index.remove("a");
+        index.remove(&pod("a"));
         assert!(matches!(index.find("a"), Found::Gone(_)));
         tokio::time::advance(REMEMBERED + Duration::from_secs(1)).await;
         index.put(pod("b"));
-        index.remove("b");
+        index.remove(&pod("b"));
         assert_eq!(index.find("a"), Found::Never);
         assert!(matches!(index.find("b"), Found::Gone(_)));
     }
@@ -189,10 +211,30 @@ mod tests {
         let index = PodIndex::default();
         for n in 0..=MAX_REMEMBERED {
             index.put(pod(&n.to_string()));
-            index.remove(&n.to_string());
+            index.remove(&pod(&n.to_string()));
         }
         assert_eq!(index.find("0"), Found::Never);
         assert!(matches!(index.find("1"), Found::Gone(_)));
         assert_eq!(index.lock().order.len(), MAX_REMEMBERED);
+    }
+    #[test]
+    fn a_static_pod_is_one_of_its_node_and_nobody_takes_its_place() {
+        let hash = "0123456789abcdef0123456789abcdef";
+        let mirror = |name: &str, node: &str| Pod { name: name.into(), node: Some(node.into()), ..pod(hash) };
+        let index = PodIndex::default();
+        index.replace(vec![mirror("proxy-n1", "n1")]);
+        let name = |node: &str| match index.find_on(node, hash) {
+            Found::Live(pod) | Found::Gone(pod) => Some(pod.name.clone()),
+            Found::Never => None,
+        };
+        index.put(mirror("invented", "n1"));
+        index.put(mirror("elsewhere", "n2"));
+        assert_eq!((name("n1"), name("n2")), (Some("proxy-n1".into()), Some("elsewhere".into())));
+        index.remove(&mirror("invented", "n1"));
+        assert!(matches!(index.find_on("n1", hash), Found::Live(_)));
+        index.replace(vec![mirror("invented", "n1"), mirror("proxy-n1", "n1")]);
+        assert_eq!(name("n1"), Some("proxy-n1".into()));
+        assert!(matches!(index.find_on("n2", hash), Found::Gone(_)));
+        assert_eq!(index.find_on("n3", hash), Found::Never);
     }
 }

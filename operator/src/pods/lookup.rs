@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod as Object;
 use kube::{Api, Client};
 use moka::sync::Cache;
 
-use super::{Found, Owners, Pod, PodIndex};
+use super::{Found, Pod, PodIndex};
 use crate::finding::attribute::{PodSource, PodsUnavailable};
 
 /// Reads of unknown pods in a second: the rest of the batches waits, for a node can make pods up.
@@ -18,7 +18,7 @@ const MAX_UNKNOWN: u64 = 10_000;
 const UNKNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// Looks pods up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PodLookup {
     client: Client,
     index: PodIndex,
@@ -33,7 +33,7 @@ impl PodLookup {
         Self { client, index, unknown, reads: Arc::new(RateLimiter::direct(Quota::per_second(READS))) }
     }
 
-    async fn ask(&self, namespace: &str, name: &str, uid: &str) -> Result<Found, PodsUnavailable> {
+    async fn ask(&self, node: &str, namespace: &str, name: &str, uid: &str) -> Result<Found, PodsUnavailable> {
         if self.unknown.contains_key(uid) {
             return Ok(Found::Never);
         }
@@ -47,7 +47,7 @@ impl PodLookup {
             Err(_) => return Err(PodsUnavailable("no answer in time".to_owned())),
         };
         // The index may have caught up meanwhile, and knows of CronJobs.
-        match self.index.find(uid) {
+        match self.index.find_on(node, uid) {
             Found::Live(pod) if pod.node.is_some() => return Ok(Found::Live(pod)),
             Found::Gone(pod) => return Ok(Found::Gone(pod)),
             Found::Live(_) | Found::Never => {}
@@ -66,14 +66,14 @@ impl PodLookup {
 }
 
 impl PodSource for PodLookup {
-    async fn find(&self, namespace: &str, name: &str, uid: &str) -> Result<Found, PodsUnavailable> {
+    async fn find(&self, node: &str, namespace: &str, name: &str, uid: &str) -> Result<Found, PodsUnavailable> {
         if !self.index.synced() {
             return Err(PodsUnavailable("pods have not been read yet".to_owned()));
         }
-        match self.index.find(uid) {
+        match self.index.find_on(node, uid) {
             Found::Live(pod) if pod.node.is_some() => Ok(Found::Live(pod)),
             Found::Gone(pod) => Ok(Found::Gone(pod)),
-            Found::Live(_) | Found::Never => self.ask(namespace, name, uid).await,
+            Found::Live(_) | Found::Never => self.ask(node, namespace, name, uid).await,
         }
     }
 

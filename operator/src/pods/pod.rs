@@ -9,6 +9,10 @@ use super::owner::Owners;
 
 /// The kubelet writes it on the mirror of a static pod: the uid that the runtime knows the pod by.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// The kubelet writes it on mirrors alone.
+const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+/// Hex digits of a config hash; no UID that the API server gives has this form.
+const HASH_DIGITS: usize = 32;
 
 /// What is kept of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +51,16 @@ impl Pod {
     pub fn of(object: Object, owners: &Owners) -> Option<Self> {
         let meta = object.metadata;
         let (namespace, name) = (meta.namespace?, meta.name?);
-        let uid = meta.annotations.as_ref().and_then(|a| a.get(CONFIG_HASH)).cloned().or(meta.uid)?;
         let labels = meta.labels.unwrap_or_default();
         let controller = meta.owner_references.unwrap_or_default().into_iter().find(|o| o.controller == Some(true));
+        let annotations = meta.annotations.unwrap_or_default();
+        // Whoever makes a pod writes its annotations: one must never make it pass for another pod.
+        let hash = annotations.get(CONFIG_HASH).filter(|hash| {
+            is_config_hash(hash)
+                && annotations.contains_key(CONFIG_MIRROR)
+                && controller.as_ref().is_some_and(|owner| owner.kind == "Node")
+        });
+        let uid = hash.cloned().or(meta.uid)?;
         let workload = owners.workload(&namespace, &name, controller, &labels);
         let (spec, status) = (object.spec.unwrap_or_default(), object.status.unwrap_or_default());
         let ids: Vec<ContainerStatus> = [
@@ -75,5 +86,58 @@ impl Pod {
             .collect();
         let finished = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
         Some(Self { uid, namespace, name, node: spec.node_name, labels, workload, containers, finished })
+    }
+    /// Whether it is the same object of the API as another.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.namespace == other.namespace && self.name == other.name
+    }
+
+    /// What it is remembered by: a static pod is one of its node alone.
+    pub(super) fn key(&self) -> String {
+        match &self.node {
+            Some(node) if is_config_hash(&self.uid) => static_key(node, &self.uid),
+            _ => self.uid.clone(),
+        }
+    }
+}
+
+/// Whether a uid is that of a static pod.
+pub(super) fn is_config_hash(uid: &str) -> bool {
+    uid.len() == HASH_DIGITS && uid.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+/// What a static pod of a node is remembered by.
+pub(super) fn static_key(node: &str, hash: &str) -> String {
+    format!("{hash}@{node}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+    use super::*;
+
+    #[test]
+    fn annotations_do_not_make_a_pod_pass_for_another() {
+        let uid = |annotations: &[(&str, &str)], owner: &str| {
+            let owner = OwnerReference { kind: owner.into(), controller: Some(true), ..OwnerReference::default() };
+            let metadata = ObjectMeta {
+                namespace: Some("shop".into()),
+                name: Some("p".into()),
+                uid: Some("own".into()),
+                annotations: Some(annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<BTreeMap<_, _>>()),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            };
+            Pod::of(Object { metadata, ..Object::default() }, &Owners::default()).unwrap().uid
+        };
+        let (hash, mirror) = ("0123456789abcdef0123456789abcdef", (CONFIG_MIRROR, "x"));
+        assert_eq!(uid(&[(CONFIG_HASH, hash), mirror], "Node"), hash);
+        assert_eq!(uid(&[(CONFIG_HASH, hash)], "Node"), "own");
+        assert_eq!(uid(&[(CONFIG_HASH, hash), mirror], "ReplicaSet"), "own");
+        let victim = "4b1f2c8e-8f5e-4d83-9c59-7a4f3a1f2d3c";
+        assert_eq!(uid(&[(CONFIG_HASH, victim), mirror], "Node"), "own");
     }
 }

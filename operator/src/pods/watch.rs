@@ -44,7 +44,7 @@ async fn pods(client: Client, index: PodIndex, owners: Owners) {
             }
             Ok(watcher::Event::Delete(pod)) => {
                 if let Some(pod) = Pod::of(pod, &owners) {
-                    index.remove(&pod.uid);
+                    index.remove(&pod);
                 }
             }
             Err(error) => tracing::warn!(%error, "watch of pods failed, trying again"),

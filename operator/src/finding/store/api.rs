@@ -28,7 +28,7 @@ const BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(199);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Findings in the API server. Every write takes the leader's claim at its moment, and waits for its turn.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiStore {
     client: Client,
     leadership: Leadership,
