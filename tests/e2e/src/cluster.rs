@@ -95,12 +95,10 @@ impl Run {
         network::raise(&self.layout, self.nodes)?;
         control::configure(self)?;
         step(started, "network and certificates");
-        for program in control::Program::ALL {
-            control::start(self, program)?;
-        }
         for node in Node::all(self.nodes) {
-            node::raise(self, node)?;
+            node::configure(self, node)?;
         }
+        self.start()?;
         step(started, "control plane and nodes started");
         pause::push(self)?;
         let client = self.client().await?;
@@ -110,19 +108,29 @@ impl Run {
         Ok(())
     }
 
+    /// Starts whatever does not run.
+    fn start(&self) -> Result<()> {
+        for program in control::Program::ALL {
+            control::start(self, program)?;
+        }
+        Node::all(self.nodes).try_for_each(|node| node::start_all(self, node))
+    }
+
     /// Waits until the API answers, every node is Ready and pods can be created.
     async fn ready(&self, client: &Client, deadline: Duration) -> Result<()> {
         let nodes: Api<KubeNode> = Api::all(client.clone());
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
         let until = Instant::now() + deadline;
         loop {
+            // A controller that waited too long for a slow API server gives up, and is started again.
+            self.start()?;
             let last = match nodes.list(&ListParams::default()).await {
                 Ok(list) => {
                     let ready = list.items.iter().filter(|node| is_ready(node)).count();
-                    if ready == usize::from(self.nodes) && accounts.get_opt("default").await?.is_some() {
+                    if ready == usize::from(self.nodes) && matches!(accounts.get_opt("default").await, Ok(Some(_))) {
                         return Ok(());
                     }
-                    format!("{ready} of {} nodes Ready", self.nodes)
+                    format!("{ready} of {} nodes Ready, service accounts wait for the controllers", self.nodes)
                 }
                 Err(error) => error.to_string(),
             };

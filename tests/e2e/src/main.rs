@@ -1,5 +1,7 @@
 //! `zastava-e2e`: the test cluster by hand. `make help` lists the usual ways in.
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use zastava_e2e::cluster::{self, Run};
@@ -49,8 +51,17 @@ enum Command {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Arguments { cluster: name, command } = Arguments::parse();
+async fn main() -> ExitCode {
+    match act(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn act(Arguments { cluster: name, command }: Arguments) -> anyhow::Result<()> {
     match command {
         Command::Up { nodes } => {
             let run = Run::up(&name, nodes, Tools::build()?).await.context("cluster up")?;

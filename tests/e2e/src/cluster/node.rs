@@ -53,8 +53,7 @@ impl Program {
 }
 
 /// Starts whatever of the node does not run.
-pub fn raise(run: &Run, node: Node) -> Result<()> {
-    configure(run, node)?;
+pub fn start_all(run: &Run, node: Node) -> Result<()> {
     holder(run, node)?;
     for program in Program::ALL {
         start(run, node, program)?;
@@ -152,7 +151,8 @@ fn folder(layout: &Layout, node: Node) -> PathBuf {
     layout.path(&format!("nodes/{node}"))
 }
 
-fn configure(run: &Run, node: Node) -> Result<()> {
+/// Writes the node's configuration files.
+pub fn configure(run: &Run, node: Node) -> Result<()> {
     let layout = &run.layout;
     let folder = folder(layout, node);
     let text = |name: &str, content: String| {
