@@ -64,6 +64,9 @@ struct exec_record {
 	__u16 pad[3];
 	char data[MAX_DATA];
 };
+_Static_assert(__builtin_offsetof(struct exec_record, container) == 104, "as record.rs reads it");
+_Static_assert(__builtin_offsetof(struct exec_record, filename_len) == 184, "as record.rs reads it");
+_Static_assert(__builtin_offsetof(struct exec_record, data) == 200, "as record.rs reads it");
 
 /* What the kernel found out of a container. */
 struct container_state {

@@ -3,9 +3,18 @@
 //! One thing flows each way: events go to a [`Store`], and rule sets come in by [`Observer::set_rules`]. What the node
 //! can say about itself is read from [`Observer::observed`].
 
+mod coverage;
+mod identity;
+mod judge;
+#[cfg(test)]
+mod kernel_tests;
+mod running;
+pub mod self_test;
+mod shared;
 mod start;
+mod worker;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 use zastava_crds::wire::{
@@ -80,6 +89,8 @@ pub struct ObserverConfig {
     pub pending_max: usize,
     /// Time without an agent after which the kernel stops killing.
     pub heartbeat_expiry: Duration,
+    /// What the self-test executes: a program that ends by itself.
+    pub self_test: Vec<OsString>,
 }
 
 impl ObserverConfig {
@@ -93,6 +104,7 @@ impl ObserverConfig {
             pending_age: Duration::from_secs(10),
             pending_max: 4096,
             heartbeat_expiry: Duration::from_secs(180),
+            self_test: self_test::own_command(),
         }
     }
 }

@@ -99,14 +99,18 @@ impl Examiner {
         if let Some(root) = self.roots.get(id) {
             return Ok(root);
         }
-        // A process in a namespace of its own making proves nothing of the container.
-        let other = running.filter(|record| !record.has(flags::OTHER_MNTNS)).map(|record| record.pid);
+        // A process in a namespace of its own making, or one that the runtime is still putting in its place, proves
+        // nothing of the container.
+        let armed = running.filter(|record| record.root_device != 0);
+        let other = armed.filter(|record| !record.has(flags::OTHER_MNTNS)).map(|record| record.pid);
         let mut problem = io::Error::from(io::ErrorKind::NotFound);
         for pid in [container.pid, other.unwrap_or(0)].into_iter().filter(|pid| *pid != 0) {
             match Root::of(&self.proc, pid) {
                 Ok(root) if running.is_none_or(|r| r.root_device == 0 || r.root_device == root.device) => {
                     let root = Arc::new(root);
-                    self.roots.put(id.clone(), root.clone());
+                    if armed.is_some() || running.is_none() {
+                        self.roots.put(id.clone(), root.clone());
+                    }
                     return Ok(root);
                 }
                 Ok(_) => problem = io::Error::other("the mount table shows another root than the kernel recorded"),
@@ -272,7 +276,7 @@ impl Examiner {
             (DriftClass::New, Some(true)) => {
                 Examined { class: DriftClass::CopiedUp, changed: Some(false), file, verified }
             }
-            (DriftClass::CopiedUp, _) => Examined { class, changed: same, verified: same.and(verified), file },
+            (DriftClass::CopiedUp, _) => Examined { class, changed: same.map(|same| !same), verified: same.and(verified), file },
             _ => {
                 file.image_sha256 = None;
                 Examined { class, changed: None, file, verified: None }

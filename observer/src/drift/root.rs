@@ -94,7 +94,7 @@ impl Overlay {
                 lower.push(path(value));
             } else if let Some(value) = option.strip_prefix(b"lowerdir=") {
                 // An empty part between two colons announces data-only layers, which hold no names.
-                lower.extend(split(value, b':').into_iter().take_while(|part| !part.is_empty()).map(|part| path(&part)));
+                lower.extend(split(value, b':').into_iter().take_while(|part| !part.is_empty()).map(path));
             }
         }
         let upper = upper?;
@@ -141,26 +141,29 @@ fn within(host: &Path, path: &Path) -> PathBuf {
     host.join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Splits at a separator that has no backslash before it, and takes the backslashes away.
-fn split(bytes: &[u8], separator: u8) -> Vec<Vec<u8>> {
-    let mut parts = vec![Vec::new()];
-    let mut bytes = bytes.iter();
-    while let Some(&byte) = bytes.next() {
-        let byte = if byte == b'\\' { bytes.next().copied().map(Ok).unwrap_or(Ok(byte)) } else { Err(byte) };
-        match byte {
-            Err(byte) if byte == separator => parts.push(Vec::new()),
-            Ok(byte) | Err(byte) => {
-                if let Some(part) = parts.last_mut() {
-                    part.push(byte);
-                }
-            }
-        }
-    }
-    parts
+/// Splits at a separator that has no backslash before it.
+fn split(bytes: &[u8], separator: u8) -> Vec<&[u8]> {
+    let mut escaped = false;
+    bytes
+        .split(move |byte| {
+            let splits = *byte == separator && !escaped;
+            escaped = *byte == b'\\' && !escaped;
+            splits
+        })
+        .collect()
 }
 
+/// Without the backslashes that kept separators together.
 fn path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(std::ffi::OsString::from_vec(bytes.to_vec()))
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut escaped = false;
+    for byte in bytes {
+        escaped = *byte == b'\\' && !escaped;
+        if !escaped {
+            plain.push(*byte);
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(plain))
 }
 
 impl Root {

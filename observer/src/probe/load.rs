@@ -34,6 +34,8 @@ const TRACEPOINT: &str = "sched_process_exec";
 pub struct Settings {
     /// Where proc is mounted.
     pub proc: PathBuf,
+    /// A process in the node's mount namespace: its first one.
+    pub host_pid: u32,
     /// Without a heartbeat for so long nothing is killed.
     pub heartbeat_expiry: Duration,
 }
@@ -208,7 +210,7 @@ fn finish(
     };
     let (routine, urgent) = (ring(Lane::Routine)?, ring(Lane::Urgent)?);
     let pidns = namespace(&settings.proc.join("self/ns/pid"))?;
-    let host_mntns = namespace(&settings.proc.join("1/ns/mnt"))?;
+    let host_mntns = namespace(&settings.proc.join(settings.host_pid.to_string()).join("ns/mnt"))?;
     let expiry = u64::try_from(settings.heartbeat_expiry.as_nanos()).unwrap_or(u64::MAX);
     maps.set_config(|config| {
         config.pidns = pidns;

@@ -51,7 +51,10 @@ impl Pins {
 
     /// Where a pin is made that is about to replace this one.
     pub fn next(path: &Path) -> PathBuf {
-        path.with_extension("next")
+        // A bpffs takes no name with a dot.
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push("_next");
+        path.with_file_name(name)
     }
 
     /// Takes everything away: the program detaches with its link. Missing pins are no error.

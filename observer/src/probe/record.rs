@@ -3,7 +3,7 @@
 use zastava_crds::wire::event::DriftClass;
 
 /// Bytes before the variable part.
-pub const HEADER: usize = 208;
+pub const HEADER: usize = 200;
 /// Arguments kept at most.
 pub const MAX_ARGS: usize = 32;
 
@@ -126,12 +126,12 @@ impl ExecRecord {
             rest = after;
             Ok(part)
         };
-        let filename = text(take(192, "filename")?);
-        let interpreter = take(194, "interpreter")?;
-        let components = take(196, "path")?;
-        let arguments = take(198, "arguments")?;
+        let filename = text(take(184, "filename")?);
+        let interpreter = take(186, "interpreter")?;
+        let components = take(188, "path")?;
+        let arguments = take(190, "arguments")?;
         let flags = u32_at(header, 4);
-        let depth = usize::from(u16_at(header, 200));
+        let depth = usize::from(u16_at(header, 192));
         let (path, mount) = paths(components, depth, flags & flags::PATH_CUT != 0);
         let (args, more) = args(arguments);
         let class = match u32_at(header, 48) {
@@ -143,7 +143,7 @@ impl ExecRecord {
             5 => KernelClass::Drift(DriftClass::Unknown),
             _ => return Err(Malformed("class")),
         };
-        let container = &header[112..176];
+        let container = &header[104..168];
         if !container.iter().all(u8::is_ascii_hexdigit) {
             return Err(Malformed("container"));
         }
@@ -166,7 +166,7 @@ impl ExecRecord {
             ctime_ns: u64_at(header, 88).cast_signed(),
             mtime_ns: u64_at(header, 96).cast_signed(),
             container: text(container),
-            parent: text(&header[176..192]),
+            parent: text(&header[168..184]),
             filename,
             interpreter: (!interpreter.is_empty()).then(|| text(interpreter)),
             path,
@@ -224,12 +224,12 @@ pub(crate) mod tests {
     /// The bytes of a record with these variable parts.
     pub(crate) fn encode(filename: &[u8], interpreter: &[u8], path: &[u8], args: &[u8], depth: u16) -> Vec<u8> {
         let mut bytes = vec![0_u8; HEADER];
-        bytes[112..176].fill(b'a');
-        for (at, part) in [(192, filename), (194, interpreter), (196, path), (198, args)] {
+        bytes[104..168].fill(b'a');
+        for (at, part) in [(184, filename), (186, interpreter), (188, path), (190, args)] {
             bytes[at..at + 2].copy_from_slice(&u16::try_from(part.len()).unwrap().to_le_bytes());
             bytes.extend_from_slice(part);
         }
-        bytes[200..202].copy_from_slice(&depth.to_le_bytes());
+        bytes[192..194].copy_from_slice(&depth.to_le_bytes());
         let length = u32::try_from(bytes.len()).unwrap();
         bytes[..4].copy_from_slice(&length.to_le_bytes());
         bytes
@@ -268,7 +268,7 @@ pub(crate) mod tests {
             lengths in proptest::array::uniform5(any::<u16>()), tail in proptest::collection::vec(any::<u8>(), 0..600)
         ) {
             let mut bytes = encode(b"", b"", b"", b"", 0);
-            for (at, length) in (192..).step_by(2).zip(lengths) {
+            for (at, length) in (184..).step_by(2).zip(lengths) {
                 bytes[at..at + 2].copy_from_slice(&length.to_le_bytes());
             }
             bytes.extend(&tail);

@@ -1,0 +1,147 @@
+//! From a record of the kernel to an event, or to nothing.
+
+use std::{path::PathBuf, sync::Arc};
+
+use zastava_crds::wire::event::{
+    DriftClass, EVENT_SCHEMA, EventDetail, Killed, PolicyRef, Process, RuntimeEvent, Severity,
+};
+
+use super::identity::{Identity, wall_clock};
+use crate::{
+    containers::Container,
+    drift::{Examined, Examiner, Kill, Located, kill, severity},
+    probe::{
+        Maps,
+        record::{ExecRecord, flags},
+    },
+    rules::{Decision, Policy, Subject},
+};
+
+/// Judges records of known containers.
+#[derive(Debug)]
+pub struct Judge {
+    pub identity: Identity,
+    pub examiner: Arc<Examiner>,
+    pub maps: Arc<Maps>,
+    pub proc: PathBuf,
+}
+
+impl Judge {
+    /// The event that a record becomes, if it is of interest. What must die is killed on the way.
+    pub fn judge(&self, record: &ExecRecord, container: &Container, policies: &[Arc<Policy>]) -> Option<RuntimeEvent> {
+        if policies.is_empty() {
+            return None;
+        }
+        let located = self.examiner.locate(record, container);
+        let path = located.file.path.clone();
+        let interpreter = located.file.interpreter.is_some();
+        if let Some(event) = self.drift(record, container, policies, located) {
+            return Some(event);
+        }
+        // A name that was given to exec may be a link: busybox has many.
+        let names = [Some(path.as_str()), Some(record.path.as_str()), Some(record.filename.as_str())];
+        let (rule, by) = names.into_iter().flatten().find_map(|path| Decision::on_process(policies, path))?;
+        let mut located = self.examiner.locate(record, container);
+        located.class = None;
+        let mut file = located.file;
+        file.interpreter = interpreter.then(|| record.path.clone());
+        let detail = EventDetail::DeniedProcess { rule, process: process(record), file };
+        Some(self.event(record, container, Severity::High, by, detail))
+    }
+
+    fn drift(
+        &self,
+        record: &ExecRecord,
+        container: &Container,
+        policies: &[Arc<Policy>],
+        located: Located,
+    ) -> Option<RuntimeEvent> {
+        let class = located.class?;
+        let path_holds = located.path_holds;
+        // Before it is read where possible: it runs meanwhile.
+        let early = (!located.depends_on_content())
+            .then(|| self.act(record, policies, subject(class, &located.file.path, path_holds, None)));
+        if let Some((decision, _)) = &early
+            && decision.policies.is_empty()
+        {
+            return None;
+        }
+        let Examined { class, changed, file, verified } = self.examiner.read(located);
+        if let Some(key) = verified
+            && let Err(error) = self.maps.put_verified(key)
+        {
+            tracing::debug!(%error, "a verified file is not remembered");
+        }
+        let (decision, killed) =
+            early.unwrap_or_else(|| self.act(record, policies, subject(class, &file.path, path_holds, changed)));
+        if decision.policies.is_empty() {
+            return None;
+        }
+        let severity = severity(class, changed);
+        let detail =
+            EventDetail::Drift { class, process: process(record), file, killed, would_kill: decision.would_kill };
+        Some(self.event(record, container, severity, decision.policies, detail))
+    }
+
+    fn act(&self, record: &ExecRecord, policies: &[Arc<Policy>], subject: Subject<'_>) -> (Decision, Killed) {
+        let mut decision = Decision::on_drift(policies, subject);
+        if record.has(flags::KILLED) {
+            // Rules may have changed since: a kill is told all the same.
+            if decision.policies.is_empty() {
+                let drift = policies.iter().filter(|policy| policy.drift.is_some());
+                decision.policies = drift.map(|policy| policy.reference.clone()).collect();
+            }
+            decision.would_kill = false;
+            return (decision, Killed::Before);
+        }
+        if !decision.kill {
+            return (decision, Killed::No);
+        }
+        let killed = match kill(&self.proc, record.pid, record.start_boottime_ns) {
+            Kill::Sent => Killed::Late,
+            Kill::Gone => Killed::No,
+            Kill::Refused(kind) => {
+                tracing::error!(?kind, pid = record.pid, "a drifting process could not be killed: is KILL granted?");
+                Killed::No
+            }
+        };
+        (decision, killed)
+    }
+
+    fn event(
+        &self,
+        record: &ExecRecord,
+        container: &Container,
+        severity: Severity,
+        policies: Vec<PolicyRef>,
+        detail: EventDetail,
+    ) -> RuntimeEvent {
+        RuntimeEvent {
+            schema: EVENT_SCHEMA.to_owned(),
+            event_id: self.identity.event_id(record),
+            observed_at: wall_clock(record.monotonic_ns),
+            boot_id: self.identity.boot_id.clone(),
+            monotonic_ns: record.monotonic_ns,
+            container: container.reference.clone(),
+            severity,
+            policies,
+            detail,
+        }
+    }
+}
+
+const fn subject(class: DriftClass, path: &str, path_holds: bool, changed: Option<bool>) -> Subject<'_> {
+    Subject { class, path, path_holds, unchanged: matches!(changed, Some(false)), unread: changed.is_none() }
+}
+
+fn process(record: &ExecRecord) -> Process {
+    Process {
+        pid: record.pid,
+        ppid: record.ppid,
+        uid: record.uid,
+        path: record.filename.clone(),
+        args: record.args.clone(),
+        args_truncated: record.args_cut,
+        parent: (!record.parent.is_empty()).then(|| record.parent.clone()),
+    }
+}

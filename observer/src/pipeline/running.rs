@@ -1,0 +1,144 @@
+//! The parts that run while the probe is attached.
+
+use std::{
+    ffi::OsString,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Observed, ObserverConfig, Store,
+    coverage::{accounting, arm, coverage},
+    identity::Identity,
+    judge::Judge,
+    self_test,
+    shared::{Shared, Wakers},
+    worker::Worker,
+};
+use crate::{
+    drift::Examiner,
+    probe::{
+        Probe, ProbeError,
+        load::{Statistics, monotonic_ns},
+        ring::Ring,
+        settle::{Book, Ledger},
+    },
+    rules::Register,
+};
+
+/// Between two self-tests.
+const SELF_TEST: Duration = Duration::from_secs(10);
+
+/// A handle on all of it.
+#[derive(Clone, Debug)]
+pub struct Running {
+    pub shared: Arc<Shared>,
+    pub statistics: Arc<Statistics>,
+    pub wakers: Wakers,
+    book: Book,
+    /// The last self-test came through.
+    observing: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Starts a thread for each ring.
+    pub fn start(
+        config: &ObserverConfig,
+        identity: &Identity,
+        store: Arc<dyn Store>,
+        probe: Probe,
+        token: &CancellationToken,
+    ) -> Result<(Self, Vec<JoinHandle<()>>), ProbeError> {
+        let failed = |problem: String| ProbeError::Refused(problem);
+        let Probe { maps, routine, urgent, statistics, .. } = probe;
+        let wakes: Vec<OwnedFd> = (0..2)
+            .map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed(error.to_string()))?;
+        let ours: Vec<OwnedFd> =
+            wakes.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+        let wakers = Wakers::new(ours);
+        let changed = wakers.clone();
+        let register = Arc::new(Register::new(maps.clone(), move || changed.wake())?);
+        let examiner = Arc::new(Examiner::new(&config.proc));
+        let shared = Arc::new(Shared {
+            register,
+            examiner: examiner.clone(),
+            maps: maps.clone(),
+            proc: config.proc.clone(),
+            wanted: Notify::new(),
+            runtime: AtomicBool::new(false),
+            store: AtomicBool::new(true),
+            self_test: watch::Sender::new(0),
+            runtime_mntns: AtomicU64::new(0),
+        });
+        let book = Book::open(maps.clone())?;
+        let mut threads = Vec::new();
+        for (ring, wake) in [routine, urgent].into_iter().zip(wakes) {
+            let judge = Judge {
+                identity: identity.clone(),
+                examiner: examiner.clone(),
+                maps: maps.clone(),
+                proc: config.proc.clone(),
+            };
+            let worker = Self::worker(config, &book, ring, wake, judge, shared.clone(), store.clone());
+            let token = token.clone();
+            let name = format!("ring-{}", <&str>::from(worker.ring.lane()));
+            let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&token));
+            threads.push(thread.map_err(|error| failed(error.to_string()))?);
+        }
+        let observing = Arc::new(AtomicBool::new(false));
+        Ok((Self { shared, statistics: Arc::new(statistics), wakers, book, observing }, threads))
+    }
+
+    fn worker(
+        config: &ObserverConfig,
+        book: &Book,
+        ring: Ring,
+        wake: OwnedFd,
+        judge: Judge,
+        shared: Arc<Shared>,
+        store: Arc<dyn Store>,
+    ) -> Worker {
+        let ledger = Ledger::new(book.clone(), ring.lane(), ring.consumer());
+        Worker::new(ring, ledger, wake, judge, shared, store, config.pending_age, config.pending_max)
+    }
+
+    /// Tests the whole way again and again.
+    pub async fn test_again_and_again(self, command: Vec<OsString>) {
+        loop {
+            let came = self_test::run(&command, self.shared.self_test.subscribe()).await;
+            if self.observing.swap(came, Ordering::Relaxed) != came {
+                tracing::info!(came, "the self-test's record came through the ring, or does no longer");
+            }
+            sleep(SELF_TEST).await;
+        }
+    }
+
+    /// What is done each second: the heartbeat, what time changes, and what the node says of itself.
+    pub fn look(&self) -> Result<Observed, ProbeError> {
+        self.shared.maps.set_config(|config| config.heartbeat_ns = monotonic_ns())?;
+        self.shared.register.tick();
+        arm(&self.shared)?;
+        let mut observed = Observed {
+            accounting: accounting(&self.shared, &self.book, &self.statistics)?,
+            kill_armed: self.shared.register.kills(),
+            ..Observed::default()
+        };
+        let observing = self.observing.load(Ordering::Relaxed) && self.statistics.is_pinned();
+        coverage(&self.shared, observing, &mut observed)?;
+        Ok(observed)
+    }
+}

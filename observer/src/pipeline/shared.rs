@@ -1,0 +1,95 @@
+//! What the threads of the rings and the async side share.
+
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    containers::{Container, CriError, RuntimeState},
+    drift::Examiner,
+    probe::{Maps, load::namespace},
+    rules::Register,
+};
+
+/// Wakes the threads of the rings.
+#[derive(Clone, Debug, Default)]
+pub struct Wakers(Arc<Vec<OwnedFd>>);
+
+impl Wakers {
+    /// Of these event counters.
+    pub fn new(fds: Vec<OwnedFd>) -> Self {
+        Self(Arc::new(fds))
+    }
+
+    /// Wakes all.
+    pub fn wake(&self) {
+        for fd in self.0.iter() {
+            // A counter that is full wakes as well.
+            let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+/// State of a running pipeline.
+#[derive(Debug)]
+pub struct Shared {
+    pub register: Arc<Register>,
+    pub examiner: Arc<Examiner>,
+    pub maps: Arc<Maps>,
+    pub proc: std::path::PathBuf,
+    /// Some record names a container that nobody knows.
+    pub wanted: Notify,
+    /// The runtime answers.
+    pub runtime: AtomicBool,
+    /// The store takes events.
+    pub store: AtomicBool,
+    /// Pid of the last self-test that came through the ring.
+    pub self_test: watch::Sender<u32>,
+    /// Mount namespace of the runtime; 0 before it is known.
+    pub runtime_mntns: AtomicU64,
+}
+
+impl RuntimeState for Shared {
+    fn connected(&self, pid: Option<u32>) {
+        // Without a pid it runs where this process can't see it; the node's first process has to do then.
+        let pid = pid.unwrap_or(1);
+        match namespace(&self.proc.join(pid.to_string()).join("ns/mnt")) {
+            Ok(mntns) => {
+                self.examiner.set_host(pid);
+                self.runtime_mntns.store(u64::from(mntns), Ordering::Relaxed);
+                if let Err(error) = self.maps.set_config(|config| config.runtime_mntns = mntns) {
+                    tracing::error!(%error, category = error.category(), "the probe does not know the runtime");
+                }
+            }
+            Err(error) => tracing::warn!(%error, category = error.category(), "the runtime's mounts are hidden"),
+        }
+        self.runtime.store(true, Ordering::Relaxed);
+        tracing::info!(pid, "following the container runtime");
+    }
+
+    fn gone(&self, _: &CriError) {
+        self.runtime.store(false, Ordering::Relaxed);
+    }
+
+    fn seen(&self, container: Container) {
+        self.register.seen(container);
+    }
+
+    fn removed(&self, id: &str) {
+        self.register.removed(id);
+    }
+
+    fn listed(&self, containers: Vec<Container>) {
+        self.register.listed(containers);
+    }
+
+    async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+}
