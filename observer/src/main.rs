@@ -1,6 +1,94 @@
-//! zastava-observer.
+//! zastava-observer: without a command it is the agent of a node.
 
-mod containers;
-mod pipeline;
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use zastava_core::{telemetry, tls};
+use zastava_observer::{
+    agent::{self, settings::AgentSettings},
+    journal::inspect::inspect,
+    pipeline::{ObserverConfig, self_test::is_self_test},
+    probe::Pins,
+};
+
+/// Watches what really runs on a node.
+#[derive(Debug, Parser)]
+#[command(name = "zastava-observer", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Reads a journal, also beside a running observer.
+    Journal {
+        #[command(subcommand)]
+        command: JournalCommand,
+    },
+    /// Takes the probe out of the kernel: no exec is seen, and none killed, from then on.
+    Unpin {
+        /// Folder of the pins.
+        #[arg(long, default_value_os_t = ObserverConfig::new("").bpffs)]
+        bpffs: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Prints cursors and segments as JSON.
+    Show {
+        /// The journal's folder.
+        folder: PathBuf,
+    },
+    /// Says whether every record that was written can be read; ends with 1 if not.
+    Verify {
+        /// The journal's folder.
+        folder: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    if is_self_test() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    match Arguments::parse().command {
+        None => run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Journal { command }) => journal(&command),
+        Some(Command::Unpin { bpffs }) => {
+            Pins::new(&bpffs).remove().with_context(|| format!("can't unpin {}", bpffs.display()))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The agent. Two threads do: nearly all of the time is the kernel's, and each thread more is memory.
+fn run() -> anyhow::Result<()> {
+    telemetry::init("observer")?;
+    tls::install_provider()?;
+    let settings = AgentSettings::read(|name| std::env::var(name).ok())
+        .inspect_err(|error| tracing::error!(%error, category = error.category(), "settings can't be used"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime
+        .block_on(agent::run(settings))
+        .inspect_err(|error| tracing::error!(%error, category = error.category(), "the observer ends"))?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn journal(command: &JournalCommand) -> anyhow::Result<ExitCode> {
+    let (JournalCommand::Show { folder } | JournalCommand::Verify { folder }) = command;
+    let inspection = inspect(folder)?;
+    if matches!(command, JournalCommand::Show { .. }) {
+        println!("{}", serde_json::to_string_pretty(&inspection)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{} records, {} missing, {} stretches of damage, {} writes cut short, {} segments set aside",
+        inspection.records, inspection.missing, inspection.damages, inspection.torn, inspection.set_aside
+    );
+    Ok(if inspection.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
