@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::PathBuf,
 };
 
@@ -14,6 +13,7 @@ use super::{
     CursorName, Journal, JournalError, LossWindow, Stream,
     cursor::{Extent, InFlight, Losses},
     record::{Found, Record, Scan},
+    segment,
     store::Book,
 };
 
@@ -69,7 +69,7 @@ impl Taken {
         let mut extent = Extent { start: shelf.extent.start, end: shelf.extent.start };
         let mut open = true;
         'segments: for (path, base, used) in &shelf.segments {
-            let bytes = match fs::read(path) {
+            let bytes = match segment::read(path) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     // Its records are missed by their numbers and counted as damaged.
@@ -121,23 +121,44 @@ impl Book {
         open.filter(|(_, extent)| extent.end > extent.start).map(|(stream, extent)| self.shelf(stream, extent)).collect()
     }
 
-    /// Puts what was taken on its way.
-    fn send(&mut self, cursor: CursorName, taken: &Taken, boot_id: &str) {
+    /// How many records of what was taken are nowhere.
+    fn missing(&self, taken: &Taken) -> u64 {
         let missing = taken.extents.iter().map(|(stream, extent)| {
             let found = taken.found.get(stream).copied().unwrap_or(0);
             (extent.end - extent.start).saturating_sub(found).saturating_sub(self.state.holes_in(*stream, extent))
         });
-        let missing: u64 = missing.sum();
+        missing.sum()
+    }
+
+    /// Puts what was taken on its way.
+    fn send(&mut self, cursor: CursorName, taken: &Taken, boot_id: &str) {
+        let missing = self.missing(taken);
         let Some(reader) = self.state.cursors.get_mut(&cursor) else { return };
-        let now = Timestamp::now();
-        reader.lose(LossReason::JournalCorrupt, LossWindow { count: missing, from: now, until: now });
+        reader.lose(LossReason::JournalCorrupt, window(missing));
         reader.in_flight = Some(InFlight {
             seq: reader.seq,
             extents: taken.extents.clone(),
             losses: std::mem::take(&mut reader.losses),
             boot_id: boot_id.to_owned(),
+            missing,
         });
     }
+
+    /// Records of the batch on its way that were lost since it was formed are told with the next one: what goes out
+    /// under its own mark may have been counted already, and stays as near to that as it can.
+    fn recount(&mut self, cursor: CursorName, taken: &Taken) {
+        let missing = self.missing(taken);
+        let Some(reader) = self.state.cursors.get_mut(&cursor) else { return };
+        let Some(batch) = &mut reader.in_flight else { return };
+        let more = missing.saturating_sub(batch.missing);
+        batch.missing += more;
+        reader.lose(LossReason::JournalCorrupt, window(more));
+    }
+}
+
+fn window(count: u64) -> LossWindow {
+    let now = Timestamp::now();
+    LossWindow { count, from: now, until: now }
 }
 
 impl Journal {
@@ -174,6 +195,8 @@ impl Journal {
                     continue;
                 }
                 book.send(cursor, &taken, &self.inner.boot_id);
+            } else {
+                book.recount(cursor, &taken);
             }
             let snapshot = book.snapshot();
             drop(book);

@@ -104,6 +104,9 @@ pub struct InFlight {
     pub losses: Losses,
     /// Boot of the node when it was formed, for the losses' events.
     pub boot_id: String,
+    /// Its records that could not be read and are counted as lost.
+    #[serde(default)]
+    pub missing: u64,
 }
 
 /// How far one reader has come.

@@ -2,13 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io::{self, Read as _},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
 };
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{Advice, FallocateFlags};
 
 use super::{
     JournalError,
@@ -62,6 +63,24 @@ pub fn parse_name(name: &str) -> Option<(Stream, u64)> {
     Some((stream.parse().ok()?, base.parse().ok()?))
 }
 
+/// A segment's bytes. They don't stay in the page cache, which counts as this program's memory.
+///
+/// # Errors
+/// If the file can't be read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+    file.read_to_end(&mut bytes)?;
+    uncache(&file);
+    Ok(bytes)
+}
+
+fn uncache(file: &File) {
+    if let Err(error) = rustix::fs::fadvise(file, 0, None, Advice::DontNeed) {
+        tracing::debug!(%error, "the page cache keeps a segment");
+    }
+}
+
 impl Segment {
     /// Makes a segment with room for `size` bytes.
     ///
@@ -100,7 +119,7 @@ impl Segment {
     /// # Errors
     /// If it can't be read.
     pub fn open(path: PathBuf, base: u64, ids: usize) -> Result<(Self, Contents), JournalError> {
-        let bytes = std::fs::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
+        let bytes = read(&path).map_err(|e| JournalError::io("read", &path, e))?;
         let mut contents = Contents::default();
         let mut segment = Self {
             path,
@@ -177,5 +196,12 @@ impl Segment {
             self.size = self.used;
         }
         Ok(())
+    }
+
+    /// It is whole and on the disk: no open file and no memory is spent on it any more.
+    pub fn release(&mut self) {
+        if let Some(file) = self.file.take() {
+            uncache(&file);
+        }
     }
 }

@@ -297,9 +297,8 @@ impl Journal {
             let Some(log) = book.streams.get_mut(&stream) else { continue };
             for segment in log.segments.iter_mut().filter(|segment| segment.extent.end <= next) {
                 segment.dirty = false;
-                // A sealed segment needs no open file once it is on the disk.
                 if segment.used == segment.size {
-                    segment.file = None;
+                    segment.release();
                 }
             }
         }
