@@ -26,7 +26,7 @@ impl ReportMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         for reason in RetryReason::iter() {
-            metrics.retries.get_or_create(&Reason { reason: reason.into() });
+            let _ = metrics.retries.get_or_create(&Reason { reason: reason.into() });
         }
         registry.register("zastava_reports", "Records that the intake merged into findings", metrics.taken.clone());
         let help = "Records that the intake refused for good";

@@ -26,7 +26,7 @@ impl SyncMetrics {
     pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         for reason in RetryReason::iter() {
-            metrics.failed.get_or_create(&Reason { reason: reason.into() });
+            let _ = metrics.failed.get_or_create(&Reason { reason: reason.into() });
         }
         registry.register("zastava_syncs", "Answers of the intake to the node's state", metrics.synced.clone());
         let help = "Syncs with the intake, or saving the rules it sent, that failed";
