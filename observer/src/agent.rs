@@ -110,7 +110,8 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let sync = SyncMetrics::new(&mut registry);
     let syncer = Syncer::new(board.intake.clone(), file, status.clone(), board.rules.clone(), sync);
     let (address, about) = (board.settings.http, metrics::about(status, &board));
-    let (identified, serving) = (health.part("identity"), health::serve(address, health, registry, about, token.clone()));
+    let (identified, serving) =
+        (health.part("identity"), health::serve(address, health, registry, about, token.clone()));
 
     let mut parts: JoinSet<(&'static str, Result<(), AgentError>)> = JoinSet::new();
     parts.spawn(async move { ("health", serving.await.map_err(AgentError::from)) });

@@ -135,8 +135,7 @@ impl Link {
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let mut config =
-            config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
+        let mut config = config.map_err(|error| error.to_string())?.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let host = self.leader.map_or_else(|| self.host.clone(), |leader| Host::Address(leader.ip()));
         reqwest::Client::builder()

@@ -147,8 +147,7 @@ fn reason<T: std::fmt::Debug>(outcome: &Outcome<T>) -> RetryReason {
 async fn reports_and_syncs_share_one_connection_whatever_address_the_service_has() {
     let authority = Authority::new();
     let replica = Replica::start(&authority, NAME).await;
-    let client = Files::new(&authority);
-    let files = client;
+    let files = Files::new(&authority);
     let client = files.client(&replica);
     replica.says(200, &receipt(1));
     assert_eq!(client.report(&batch(1)).await, Outcome::Taken(receipt(1)));
@@ -291,7 +290,8 @@ fn settings_that_make_no_client_are_told() {
         ca_file: String::new(),
         token_file: String::new(),
     };
-    for url in ["http://intake", "https://", "intake", "https://u:p@intake", "https://intake/path", "https://intake?x"] {
+    for url in ["http://intake", "https://", "intake", "https://u:p@intake", "https://intake/path", "https://intake?x"]
+    {
         assert!(matches!(IntakeClient::new(&settings(url, NAME)), Err(IntakeError::Url { .. })), "{url}");
     }
     assert!(matches!(IntakeClient::new(&settings("https://intake", "a b")), Err(IntakeError::Name(_))));

@@ -83,7 +83,8 @@ struct Node {
 /// # Errors
 /// [`IdentityError`].
 pub fn read(path: &Path, expected: &str) -> Result<Identity, IdentityError> {
-    let token = fs::read_to_string(path).map_err(|source| IdentityError::Unreadable { path: path.to_owned(), source })?;
+    let token =
+        fs::read_to_string(path).map_err(|source| IdentityError::Unreadable { path: path.to_owned(), source })?;
     let wrong = |what| IdentityError::Form { path: path.to_owned(), what };
     let claims = token.trim().split('.').nth(1).ok_or_else(|| wrong("no claims"))?;
     let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| wrong("claims that are no base64"))?;

@@ -76,8 +76,14 @@ async fn open(board: &Board, boot_id: &str, token: &CancellationToken) -> Option
         });
         match opened.await.ok()? {
             Ok((journal, found)) => {
-                tracing::info!(name = journal.name(), records = found.records, damages = found.damages, torn = found.torn,
-                    state_lost = found.state_lost, "the journal is open");
+                tracing::info!(
+                    name = journal.name(),
+                    records = found.records,
+                    damages = found.damages,
+                    torn = found.torn,
+                    state_lost = found.state_lost,
+                    "the journal is open"
+                );
                 board.progress.send_modify(|progress| progress.stuck = None);
                 return Some(journal);
             }

@@ -20,8 +20,8 @@ pub struct AgentSettings {
     pub pod: String,
     /// `POD_NAMESPACE`.
     pub namespace: String,
-    /// From `ZASTAVA_INTAKE_NAME`, with `ZASTAVA_INTAKE_URL`, `ZASTAVA_INTAKE_CA_FILE` and `ZASTAVA_INTAKE_TOKEN_FILE` where
-    /// it is not as the operator mounts it.
+    /// From `ZASTAVA_INTAKE_NAME`, with `ZASTAVA_INTAKE_URL`, `ZASTAVA_INTAKE_CA_FILE` and `ZASTAVA_INTAKE_TOKEN_FILE`
+    /// where it is not as the operator mounts it.
     pub intake: IntakeSettings,
     /// `ZASTAVA_RUNTIME_SOCKET`.
     pub runtime_socket: PathBuf,
@@ -97,7 +97,12 @@ impl AgentSettings {
         let token_file = reader.optional("ZASTAVA_INTAKE_TOKEN_FILE").unwrap_or_else(|| TOKEN_FILE.to_owned());
         for (name, file) in [("ZASTAVA_INTAKE_CA_FILE", &ca_file), ("ZASTAVA_INTAKE_TOKEN_FILE", &token_file)] {
             if !Path::new(file).is_absolute() {
-                reader.wrong(invalid, name, format!("{file} is not absolute"), "leave it out where the operator deploys");
+                reader.wrong(
+                    invalid,
+                    name,
+                    format!("{file} is not absolute"),
+                    "leave it out where the operator deploys",
+                );
             }
         }
         if !reader.problems.is_empty() {

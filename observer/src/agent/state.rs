@@ -169,7 +169,8 @@ mod tests {
 
     #[test]
     fn a_journal_that_is_stuck_is_a_reason_wherever_it_shows() {
-        let seen = Observed { observing: true, reasons: BTreeSet::from([CoverageReason::NoBTF]), ..Observed::default() };
+        let seen =
+            Observed { observing: true, reasons: BTreeSet::from([CoverageReason::NoBTF]), ..Observed::default() };
         let fine = (Progress::default(), Kept { open: true, pending: 3, stuck: None });
         let told = status("n", Some(&seen), &fine.0, &fine.1);
         assert_eq!((told.reasons, told.journal_pending), (vec![CoverageReason::NoBTF], 3));

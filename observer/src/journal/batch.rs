@@ -1,10 +1,7 @@
 //! Batches: what goes out under one mark. A batch's extent is on the disk before it is sent, so that what is sent again
 //! after a crash is the very same (design, decision 20).
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use jiff::Timestamp;
 use zastava_crds::wire::event::LossReason;
@@ -118,7 +115,9 @@ impl Book {
         let Some(reader) = self.state.cursors.get(&cursor) else { return Vec::new() };
         let streams = self.streams.iter().rev();
         let open = streams.map(|(&stream, log)| (stream, Extent { start: reader.done(stream), end: log.next }));
-        open.filter(|(_, extent)| extent.end > extent.start).map(|(stream, extent)| self.shelf(stream, extent)).collect()
+        open.filter(|(_, extent)| extent.end > extent.start)
+            .map(|(stream, extent)| self.shelf(stream, extent))
+            .collect()
     }
 
     /// How many records of what was taken are nowhere.

@@ -134,14 +134,7 @@ pub struct Cursor {
 
 impl Default for Cursor {
     fn default() -> Self {
-        Self {
-            seq: 1,
-            done: BTreeMap::new(),
-            in_flight: None,
-            losses: Losses::new(),
-            acknowledged: 0,
-            evicted: 0,
-        }
+        Self { seq: 1, done: BTreeMap::new(), in_flight: None, losses: Losses::new(), acknowledged: 0, evicted: 0 }
     }
 }
 

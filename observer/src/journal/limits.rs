@@ -53,7 +53,11 @@ impl Limits {
         }
         if self.total_bytes < 4 * self.segment_bytes {
             let value = self.total_bytes;
-            return Err(JournalError::Limits { field: "totalBytes", value, fix: "use four times segmentBytes or more" });
+            return Err(JournalError::Limits {
+                field: "totalBytes",
+                value,
+                fix: "use four times segmentBytes or more",
+            });
         }
         Ok(())
     }

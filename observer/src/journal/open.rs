@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use super::{
     CursorName, Journal, JournalError, Limits,
     cursor::{Cursor, State},
+    seen::REMEMBERED,
     segment::{self, Segment},
     slots::{SlotFile, Stored},
-    seen::REMEMBERED,
     store::{Book, Inner, Log},
 };
 

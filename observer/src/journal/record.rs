@@ -161,7 +161,10 @@ mod tests {
             assert!(seen.iter().all(|(seq, text)| whole.contains(&(*seq, (*text).to_owned()))), "bit {bit}");
             assert!(seen.len() + 1 >= whole.len(), "bit {bit} cost more than its record");
             if seen.len() < whole.len() {
-                assert!(Scan::new(&flipped, 7).any(|f| matches!(f, Found::Damage | Found::Torn)), "bit {bit} unnoticed");
+                assert!(
+                    Scan::new(&flipped, 7).any(|f| matches!(f, Found::Damage | Found::Torn)),
+                    "bit {bit} unnoticed"
+                );
             }
         }
     }

@@ -315,9 +315,8 @@ impl Journal {
                 () = self.inner.dirty.notified() => false,
             };
             let journal = self.clone();
-            let synced = tokio::task::spawn_blocking(move || {
-                if journal.book().unsynced > 0 { journal.sync() } else { Ok(()) }
-            });
+            let synced =
+                tokio::task::spawn_blocking(move || if journal.book().unsynced > 0 { journal.sync() } else { Ok(()) });
             if let Ok(Err(error)) = synced.await {
                 tracing::error!(%error, category = error.category(), "the journal can't be synced");
                 self.book().stuck = Some(error.to_string());

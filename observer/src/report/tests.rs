@@ -137,7 +137,8 @@ impl Life {
 
     async fn append(&self, events: std::ops::Range<u64>) {
         let sink = JournalSink::new(self.journal.clone(), SinkMetrics::default());
-        let append = move || events.into_iter().for_each(|n| sink.append(Lane::Urgent, &drift(n, Severity::High)).unwrap());
+        let append =
+            move || events.into_iter().for_each(|n| sink.append(Lane::Urgent, &drift(n, Severity::High)).unwrap());
         tokio::task::spawn_blocking(append).await.unwrap();
     }
 

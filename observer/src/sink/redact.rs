@@ -1,17 +1,17 @@
 //! Secrets of a command line never reach the disk. The rules:
 //!
 //! 1. After `=` or `:` behind a secret's name, everything to the end of the word goes: `--password=x`, `PGPASSWORD=x`,
-//!    `-Ddb.password=x`, `{"token":"x"}`. With nothing behind the `:` (a header), everything to the end of the argument.
+//!    `-Ddb.password=x`, `{"token":"x"}`. With nothing behind the `:` (a header), everything to the argument's end.
 //! 2. The value behind an option with a secret's name goes: `--token x`, `-api-key x`; for `-u` and `--user` what
 //!    stands behind its `:`.
 //! 3. Userinfo in a URL goes: `postgres://user:x@db`.
 //! 4. What follows `Bearer` or `Basic`, and what has the form of a JSON Web Token, goes wherever it stands.
 //!
 //! A name is a secret's if it contains `password`, `passwd`, `passphrase`, `secret`, `token`, `apikey`, `accesskey`,
-//! `privatekey`, `credential`, `authorization` or `cookie` (in any case, with or without separators), or one of its parts is
-//! `pwd`, `pass` or `auth`; unless its last part is `file`, `path` or `dir`. Words are told apart as a shell does, so
-//! that the string behind `sh -c` is seen through. A secret without any of these marks (`mysql -pX`, a bare argument) is not
-//! recognised.
+//! `privatekey`, `credential`, `authorization` or `cookie` (in any case, with or without separators), or one of its
+//! parts is `pwd`, `pass` or `auth`; unless its last part is `file`, `path` or `dir`. Words are told apart as a shell
+//! does, so that the string behind `sh -c` is seen through. A secret without any of these marks (`mysql -pX`, a bare
+//! argument) is not recognised.
 
 /// What stands in a secret's place.
 pub const REDACTED: &str = "[redacted]";
@@ -128,9 +128,9 @@ fn secret_value(word: &str) -> Option<usize> {
     let separators = word.match_indices(['=', ':']);
     separators.map(|(at, _)| at).find_map(|at| {
         let before = word[..at].trim_end_matches(['"', '\'']);
-        let start = before.rfind(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))).map_or(0, |at| {
-            at + before[at..].chars().next().map_or(1, char::len_utf8)
-        });
+        let start = before
+            .rfind(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c)))
+            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
         is_secret(&before[start..]).then_some(at + 1)
     })
 }

@@ -1,4 +1,5 @@
-//! The last rules on the disk: a line with the CRC32C of what follows, then JSON. The file is replaced whole or not at all.
+//! The last rules on the disk: a line with the CRC32C of what follows, then JSON. The file is replaced whole or not at
+//! all.
 
 use std::{
     fs::{self, File},
