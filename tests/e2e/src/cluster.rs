@@ -145,6 +145,11 @@ impl Run {
         }
     }
 
+    /// Starts again what a scenario stopped or what gave up meanwhile, and waits until the cluster is ready.
+    pub async fn restore(&self) -> Result<()> {
+        self.ready(&self.client().await?, Duration::from_secs(120)).await
+    }
+
     /// A client with the administrator's rights.
     pub async fn client(&self) -> Result<Client> {
         client(&self.layout.kubeconfig()).await

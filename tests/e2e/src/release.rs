@@ -24,9 +24,25 @@ const RELEASE: &str = "zastava";
 
 /// Installs or upgrades the release with images of this tree, and waits until the operator runs.
 pub async fn install(stage: &Stage, product: &Product) -> Result<()> {
+    install_with(stage, &values(stage.registry(), product)).await
+}
+
+/// The values that the installed release was given.
+pub fn given(stage: &Stage) -> Result<Value> {
+    let text = output(stage.tool("helm").args(["get", "values", RELEASE, "--namespace", NAMESPACE, "--output", "json"]))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Everything that the installed release rendered, as YAML documents.
+pub fn manifest(stage: &Stage) -> Result<String> {
+    output(stage.tool("helm").args(["get", "manifest", RELEASE, "--namespace", NAMESPACE]))
+}
+
+/// Installs or upgrades the release with these values, and waits until the operator runs.
+pub async fn install_with(stage: &Stage, values: &Value) -> Result<()> {
     let folder = tempfile::tempdir().at(std::env::temp_dir())?;
     let file = folder.path().join("values.json");
-    fs::write(&file, values(stage.registry(), product).to_string()).at(&file)?;
+    fs::write(&file, values.to_string()).at(&file)?;
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/zastava");
     output(
         stage
