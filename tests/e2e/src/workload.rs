@@ -1,7 +1,9 @@
 //! Images of workloads: busybox with all its applets, each of its own digest, signed and described as asked.
 
+use std::path::Path;
+
 use crate::error::Result;
-use crate::image::{Image, Rootfs, Start, sbom};
+use crate::image::{BUSYBOX, Image, Rootfs, Start, sbom};
 use crate::registry::Reference;
 use crate::signer::{Form, Signer};
 use crate::stage::Stage;
@@ -20,7 +22,22 @@ pub struct Workload<'a> {
 impl<'a> Workload<'a> {
     /// The image `workload/<name>:<tag>`. What tells it from others is its name and `content`.
     pub fn push(stage: &'a Stage, name: &str, tag: &str, content: &str) -> Result<Self> {
+        Self::push_of(stage, Rootfs::busybox()?, name, tag, content)
+    }
+
+    /// Such an image with what drift is tried with: programs below `/srv` that are files of their own where busybox's
+    /// are one with many names, a script, and `odd`, which executes in ways that a shell has not.
+    pub fn push_for_drift(stage: &'a Stage, name: &str, tag: &str, content: &str) -> Result<Self> {
         let rootfs = Rootfs::busybox()?;
+        for program in ["/srv/busybox-rewritten", "/srv/busybox-chmod", "/srv/busybox-chmod-again"] {
+            rootfs.copy(Path::new(BUSYBOX), program, 0o755)?;
+        }
+        rootfs.write("/srv/script.sh", b"#!/bin/sh\necho ran\n", 0o755)?;
+        rootfs.compile(&Path::new(env!("CARGO_MANIFEST_DIR")).join("workload/odd.c"), "/usr/bin/odd")?;
+        Self::push_of(stage, rootfs, name, tag, content)
+    }
+
+    fn push_of(stage: &'a Stage, rootfs: Rootfs, name: &str, tag: &str, content: &str) -> Result<Self> {
         // Signatures go by digest: two images that must not share theirs must not share a digest.
         rootfs.write("/etc/image", format!("{name} {content}\n").as_bytes(), 0o644)?;
         let image = Image::of(&rootfs, &Start { entrypoint: &ENTRYPOINT, user: None })?;

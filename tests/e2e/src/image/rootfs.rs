@@ -39,9 +39,15 @@ impl Rootfs {
             }
             fs::hard_link(rootfs.inside("bin/busybox")?, &path).at(&path)?;
         }
-        rootfs.write("/etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", 0o644)?;
+        rootfs.write(
+            "/etc/passwd",
+            b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+            0o644,
+        )?;
         rootfs.write("/etc/group", b"root:x:0:\nnogroup:x:65534:\n", 0o644)?;
-        for (folder, mode) in [("tmp", 0o1777), ("root", 0o755), ("srv", 0o755), ("proc", 0o755), ("sys", 0o755), ("dev", 0o755)] {
+        for (folder, mode) in
+            [("tmp", 0o1777), ("root", 0o755), ("srv", 0o755), ("proc", 0o755), ("sys", 0o755), ("dev", 0o755)]
+        {
             let path = rootfs.folder.path().join("root").join(folder);
             fs::create_dir_all(&path).at(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).at(&path)?;
@@ -68,14 +74,31 @@ impl Rootfs {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).at(&path)
     }
 
+    /// Compiles a C program, linked statically, to the absolute path `to`.
+    pub fn compile(&self, source: &Path, to: &str) -> Result<()> {
+        let program = self.folder.path().join("program");
+        let (from, into) = (source.display().to_string(), program.display().to_string());
+        run("gcc", ["-static", "-Os", "-s", "-Wall", "-Werror", "-o", &into, &from])?;
+        self.copy(&program, to, 0o755)
+    }
+
     /// Writes the layer: the same files give the same bytes, hard links stay hard links.
     pub fn layer(&self, tar: &Path) -> Result<()> {
         let root = self.path();
         run(
             "tar",
             [
-                "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--format=gnu",
-                "-C", &root.display().to_string(), "-cf", &tar.display().to_string(), ".",
+                "--sort=name",
+                "--mtime=@0",
+                "--owner=0",
+                "--group=0",
+                "--numeric-owner",
+                "--format=gnu",
+                "-C",
+                &root.display().to_string(),
+                "-cf",
+                &tar.display().to_string(),
+                ".",
             ],
         )?;
         Ok(())
