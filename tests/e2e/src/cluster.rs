@@ -68,7 +68,8 @@ impl Run {
             raze(&layout)?;
         }
         let layout = Layout::claim(name, &cache)?;
-        let run = shape(&layout)?.map_or_else(|| jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string(), |shape| shape.run);
+        let run = shape(&layout)?
+            .map_or_else(|| jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string(), |shape| shape.run);
         let logs = layout.root().join("logs").join(&run);
         fs::create_dir_all(&logs).at(&logs)?;
         fs::create_dir_all(layout.state()).at(layout.state())?;
@@ -83,8 +84,12 @@ impl Run {
     /// The running cluster `name`.
     pub fn attach(name: &str) -> Result<Self> {
         let layout = Layout::existing(name, &cache()?)?;
-        let Some((layout, shape)) = layout.and_then(|layout| shape(&layout).ok().flatten().map(|shape| (layout, shape))) else {
-            return Err(Error::Invalid(format!("cluster {name} is not up: `make cluster-up` starts it (ZASTAVA_CLUSTER names it)")));
+        let Some((layout, shape)) =
+            layout.and_then(|layout| shape(&layout).ok().flatten().map(|shape| (layout, shape)))
+        else {
+            return Err(Error::Invalid(format!(
+                "cluster {name} is not up: `make cluster-up` starts it (ZASTAVA_CLUSTER names it)"
+            )));
         };
         let logs = layout.root().join("logs").join(&shape.run);
         Ok(Self { layout, tools: Tools::build()?, logs, nodes: shape.nodes })
@@ -256,7 +261,11 @@ fn raze(layout: &Layout) -> Result<()> {
     }
     let state = layout.state();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut left: Vec<&str> = mounts.lines().filter_map(|line| line.split(' ').nth(4)).filter(|at| Path::new(at).starts_with(&state)).collect();
+    let mut left: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .filter(|at| Path::new(at).starts_with(&state))
+        .collect();
     left.sort_unstable_by_key(|at| std::cmp::Reverse(at.len()));
     for at in left {
         crate::command::run("umount", ["-l", at])?;

@@ -25,16 +25,19 @@ impl Finished {
         if self.success {
             return Ok(self.stdout);
         }
-        Err(Error::Command { command: "the program".into(), output: format!("{}{}", self.stdout, self.stderr).trim().to_owned() })
+        Err(Error::Command {
+            command: "the program".into(),
+            output: format!("{}{}", self.stdout, self.stderr).trim().to_owned(),
+        })
     }
 }
 
 /// Runs `command` to its end; standard input is empty.
 pub fn finish(command: &mut Command) -> Result<Finished> {
-    let Output { status, stdout, stderr } = command.stdin(Stdio::null()).output().map_err(|error| Error::Command {
-        command: written(command),
-        output: format!("did not start: {error}"),
-    })?;
+    let Output { status, stdout, stderr } = command
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Error::Command { command: written(command), output: format!("did not start: {error}") })?;
     Ok(Finished {
         success: status.success(),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),

@@ -21,7 +21,10 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
 
     told.step("A Kubernetes cluster");
     let stage = Stage::open(cluster, nodes).await?;
-    let version = stage.kubectl(&["version", "-o", "json"]).ok().and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let version = stage
+        .kubectl(&["version", "-o", "json"])
+        .ok()
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let version = version.and_then(|version| version["serverVersion"]["gitVersion"].as_str().map(str::to_owned));
     told.done(&format!("Kubernetes {}", version.unwrap_or_else(|| "of unknown version".into())));
 
@@ -40,12 +43,13 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
 
     told.step("A ZastavaPolicy: signed images only, and what is no content of the image is killed");
     let scene = Scene::at(&stage, NAME).await?;
-    scene.policy(json!({
-        "mode": "Enforce",
-        "admission": scene.signed_by(NAME)?,
-        "runtime": {"drift": {"action": "Kill"}},
-    }))
-    .await?;
+    scene
+        .policy(json!({
+            "mode": "Enforce",
+            "admission": scene.signed_by(NAME)?,
+            "runtime": {"drift": {"action": "Kill"}},
+        }))
+        .await?;
     told.done("Ready");
 
     told.step("The unsigned image is started");
@@ -72,7 +76,11 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     told.step("The finding, and its scan");
     let finding = scene
         .finding("drift of the dropped program, scanned", Duration::from_secs(60), |finding| {
-            let scanned = finding.status.as_ref().and_then(|status| status.scan.as_ref()).is_some_and(|scan| scan.verdict.is_some());
+            let scanned = finding
+                .status
+                .as_ref()
+                .and_then(|status| status.scan.as_ref())
+                .is_some_and(|scan| scan.verdict.is_some());
             finding.spec.type_ == FindingType::Drift && finding.spec.subject.contains(dropped) && scanned
         })
         .await?;
@@ -93,7 +101,10 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     println!("\nGo on by hand:  export KUBECONFIG={kubeconfig} PATH={tools}:$PATH");
     match stage.run() {
         Some(_) => println!("Remove it all:  make demo-down"),
-        None => println!("Remove it all:  kubectl delete zp/{NAME} ns/{NAME}; helm uninstall zastava -n {}", release::NAMESPACE),
+        None => println!(
+            "Remove it all:  kubectl delete zp/{NAME} ns/{NAME}; helm uninstall zastava -n {}",
+            release::NAMESPACE
+        ),
     }
     Ok(())
 }

@@ -50,17 +50,25 @@ impl Image {
         if let Some(user) = start.user {
             settings["User"] = user.into();
         }
-        let config = blob(&blobs, &json!({
-            "architecture": architecture(), "os": "linux", "config": settings,
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer}")]},
-        }), "application/vnd.oci.image.config.v1+json")?;
+        let config = blob(
+            &blobs,
+            &json!({
+                "architecture": architecture(), "os": "linux", "config": settings,
+                "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer}")]},
+            }),
+            "application/vnd.oci.image.config.v1+json",
+        )?;
         // Uncompressed: the registry is near, and a gzip writer's next version would give another digest.
-        let manifest = blob(&blobs, &json!({
-            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config,
-            "layers": [{
-                "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": format!("sha256:{layer}"), "size": size,
-            }],
-        }), "application/vnd.oci.image.manifest.v1+json")?;
+        let manifest = blob(
+            &blobs,
+            &json!({
+                "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config,
+                "layers": [{
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": format!("sha256:{layer}"), "size": size,
+                }],
+            }),
+            "application/vnd.oci.image.manifest.v1+json",
+        )?;
         let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
         let index = json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [manifest],

@@ -59,14 +59,17 @@ fn build() -> Result<Vec<PathBuf>> {
         command.args(["--bin", program]);
     }
     let failed = |output: String| Error::Command { command: "cargo build".into(), output };
-    let built = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| failed(error.to_string()))?;
+    let built =
+        command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|error| failed(error.to_string()))?;
     if !built.status.success() {
         return Err(failed("the programs were not built; the reason is above".into()));
     }
     let text = String::from_utf8_lossy(&built.stdout);
     let executable = |program: &str| {
         text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|artifact| {
-            (artifact["target"]["name"] == program).then(|| artifact["executable"].as_str().map(PathBuf::from)).flatten()
+            (artifact["target"]["name"] == program)
+                .then(|| artifact["executable"].as_str().map(PathBuf::from))
+                .flatten()
         })
     };
     PROGRAMS

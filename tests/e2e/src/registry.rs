@@ -72,7 +72,11 @@ impl Registry {
             let found = self.digest(&reference.tagged())?;
             if found.as_deref() != Some(image.digest()) {
                 let found = found.unwrap_or_else(|| "nothing".into());
-                return Err(Error::Invalid(format!("{}: pushed {}, found {found}", reference.tagged(), image.digest())));
+                return Err(Error::Invalid(format!(
+                    "{}: pushed {}, found {found}",
+                    reference.tagged(),
+                    image.digest()
+                )));
             }
         }
         Ok(reference)
@@ -84,7 +88,10 @@ impl Registry {
         if finished.success {
             return Ok(Some(finished.stdout.trim().to_owned()));
         }
-        if finished.stderr.contains("MANIFEST_UNKNOWN") || finished.stderr.contains("NAME_UNKNOWN") || finished.stderr.contains("404") {
+        if finished.stderr.contains("MANIFEST_UNKNOWN")
+            || finished.stderr.contains("NAME_UNKNOWN")
+            || finished.stderr.contains("404")
+        {
             return Ok(None);
         }
         Err(Error::Command { command: format!("crane digest {tagged}"), output: finished.stderr.trim().to_owned() })

@@ -29,7 +29,8 @@ pub async fn install(stage: &Stage, product: &Product) -> Result<()> {
 
 /// The values that the installed release was given.
 pub fn given(stage: &Stage) -> Result<Value> {
-    let text = output(stage.tool("helm").args(["get", "values", RELEASE, "--namespace", NAMESPACE, "--output", "json"]))?;
+    let text =
+        output(stage.tool("helm").args(["get", "values", RELEASE, "--namespace", NAMESPACE, "--output", "json"]))?;
     Ok(serde_json::from_str(&text)?)
 }
 

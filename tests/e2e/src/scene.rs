@@ -184,7 +184,10 @@ impl<'a> Scene<'a> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         ignore_missing(pods.delete(name, &DeleteParams::default().grace_period(0)).await)?;
         until(&format!("pod {name} is gone"), RUNNING, async || {
-            Ok(pods.get_opt(name).await?.map_or(Seen::There(()), |pod| Seen::NotYet(format!("{:?}", pod.metadata.deletion_timestamp))))
+            Ok(pods
+                .get_opt(name)
+                .await?
+                .map_or(Seen::There(()), |pod| Seen::NotYet(format!("{:?}", pod.metadata.deletion_timestamp))))
         })
         .await
     }
@@ -197,8 +200,13 @@ impl<'a> Scene<'a> {
                 return Ok(Seen::NotYet("no such pod".into()));
             };
             let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-            let ready = conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
-            Ok(if ready { Seen::There(pod) } else { Seen::NotYet(crate::release::pods(&self.client, &self.namespace).await?) })
+            let ready =
+                conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"));
+            Ok(if ready {
+                Seen::There(pod)
+            } else {
+                Seen::NotYet(crate::release::pods(&self.client, &self.namespace).await?)
+            })
         })
         .await
     }
@@ -220,7 +228,12 @@ impl<'a> Scene<'a> {
     }
 
     /// Waits for a finding of the namespace that `wanted` accepts.
-    pub async fn finding(&self, what: &str, within: Duration, wanted: impl Fn(&RuntimeFinding) -> bool) -> Result<RuntimeFinding> {
+    pub async fn finding(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&RuntimeFinding) -> bool,
+    ) -> Result<RuntimeFinding> {
         until(&format!("a finding in {}: {what}", self.namespace), within, async || {
             let all = self.findings().await?;
             let seen = serde_json::to_string(&all)?;
@@ -230,7 +243,8 @@ impl<'a> Scene<'a> {
     }
 
     fn api(&self, object: &DynamicObject) -> Result<Api<DynamicObject>> {
-        let types = object.types.clone().ok_or_else(|| Error::Invalid("a manifest needs apiVersion and kind".into()))?;
+        let types =
+            object.types.clone().ok_or_else(|| Error::Invalid("a manifest needs apiVersion and kind".into()))?;
         let kind = GroupVersionKind::try_from(types).map_err(|error| Error::Invalid(error.to_string()))?;
         Ok(Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::from_gvk(&kind)))
     }
@@ -256,7 +270,8 @@ pub async fn ready(client: &Client, name: &str, within: Duration) -> Result<()> 
         if current && met {
             return Ok(Seen::There(()));
         }
-        let said = status.conditions.iter().map(|one| format!("{}={} {}: {}", one.type_, one.status, one.reason, one.message));
+        let said =
+            status.conditions.iter().map(|one| format!("{}={} {}: {}", one.type_, one.status, one.reason, one.message));
         let said: Vec<String> = said.collect();
         Ok(Seen::NotYet(format!(
             "observedGeneration {} of {:?}; {}",
@@ -276,7 +291,9 @@ fn answer(result: kube::Result<DynamicObject>) -> Result<Answer> {
     match result {
         Ok(object) => Ok(Answer::Taken(Box::new(object))),
         // What admission refuses comes back as 403, or as the code that the webhook chose.
-        Err(kube::Error::Api(status)) if (400..500).contains(&status.code) && status.code != 404 && status.code != 409 => {
+        Err(kube::Error::Api(status))
+            if (400..500).contains(&status.code) && status.code != 404 && status.code != 409 =>
+        {
             Ok(Answer::Refused(status.message.clone()))
         }
         Err(error) => Err(error.into()),

@@ -61,7 +61,14 @@ impl Signer {
     }
 
     /// Attests `predicate` of an image under cosign's name of its type (`cyclonedx`, …).
-    pub fn attest(&self, registry: &Registry, image: &Reference, type_: &str, predicate: &Value, form: Form) -> Result<()> {
+    pub fn attest(
+        &self,
+        registry: &Registry,
+        image: &Reference,
+        type_: &str,
+        predicate: &Value,
+        form: Form,
+    ) -> Result<()> {
         let folder = tempfile::tempdir().at(std::env::temp_dir())?;
         let path = folder.path().join("predicate.json");
         fs::write(&path, predicate.to_string()).at(&path)?;
@@ -72,7 +79,11 @@ impl Signer {
 
     fn command(&self, registry: &Registry, verb: &str, form: Form) -> Command {
         let mut command = cosign(registry);
-        command.arg(verb).arg("--key").arg(self.private()).args(["--yes", "--tlog-upload=false", "--use-signing-config=false"]);
+        command.arg(verb).arg("--key").arg(self.private()).args([
+            "--yes",
+            "--tlog-upload=false",
+            "--use-signing-config=false",
+        ]);
         command.arg(format!("--new-bundle-format={}", form == Form::Bundle));
         if registry.plain_http() {
             command.arg("--allow-http-registry");

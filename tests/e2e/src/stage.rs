@@ -113,7 +113,8 @@ impl Stage {
 /// The name of the harness's own cluster that a kubeconfig belongs to, if it does.
 fn own(kubeconfig: &Path) -> Result<Option<String>> {
     let clusters = cache()?.join("clusters");
-    let name = kubeconfig.strip_prefix(&clusters).ok().and_then(|inside| inside.iter().next()).and_then(|name| name.to_str());
+    let name =
+        kubeconfig.strip_prefix(&clusters).ok().and_then(|inside| inside.iter().next()).and_then(|name| name.to_str());
     match name {
         Some(name) if cluster::kubeconfig(name).is_ok_and(|path| path == kubeconfig) => Ok(Some(name.to_owned())),
         _ => Ok(None),

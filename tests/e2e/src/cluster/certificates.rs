@@ -31,12 +31,19 @@ pub fn issue(layout: &Layout, nodes: u8) -> Result<()> {
         "kube-apiserver",
         None,
         &[
-            &control, "127.0.0.1", &layout.kubernetes_service().to_string(), "kubernetes", "kubernetes.default",
-            "kubernetes.default.svc", "kubernetes.default.svc.cluster.local",
+            &control,
+            "127.0.0.1",
+            &layout.kubernetes_service().to_string(),
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
         ],
     )?;
     server.write(layout, "pki/apiserver")?;
-    authority.leaf("kube-apiserver-kubelet-client", Some("system:masters"), &[])?.write(layout, "pki/kubelet-client")?;
+    authority
+        .leaf("kube-apiserver-kubelet-client", Some("system:masters"), &[])?
+        .write(layout, "pki/kubelet-client")?;
 
     let tokens = KeyPair::generate()?;
     write(&layout.path("pki/tokens.key"), &tokens.serialize_pem())?;
@@ -48,7 +55,8 @@ pub fn issue(layout: &Layout, nodes: u8) -> Result<()> {
         ("scheduler".to_owned(), "system:kube-scheduler".to_owned(), None),
         ("proxy".to_owned(), "system:kube-proxy".to_owned(), None),
     ];
-    clients.extend(Node::all(nodes).map(|node| (node.to_string(), format!("system:node:{node}"), Some("system:nodes"))));
+    clients
+        .extend(Node::all(nodes).map(|node| (node.to_string(), format!("system:node:{node}"), Some("system:nodes"))));
     for (file, user, group) in clients {
         let leaf = authority.leaf(&user, group, &[])?;
         kubeconfig(layout, &file, &authority.certificate, &leaf)?;
@@ -129,7 +137,6 @@ fn base64(text: &str) -> String {
 /// Keys are among these files: readable by their owner only.
 fn write(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).at(path)?;
     file.write_all(text.as_bytes()).at(path)
 }

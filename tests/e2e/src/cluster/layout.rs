@@ -220,16 +220,21 @@ fn slot(block: u8) -> PathBuf {
 fn routed(block: u8) -> bool {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
     let wanted = Ipv4Addr::new(10, block, 0, 0);
-    routes.lines().skip(1).filter_map(|line| {
-        let mut columns = line.split_whitespace().skip(1);
-        let destination = u32::from_str_radix(columns.next()?, 16).ok()?.swap_bytes();
-        let mask = u32::from_str_radix(columns.nth(5)?, 16).ok()?.swap_bytes();
-        Some((destination, mask))
-    })
-    .any(|(destination, mask)| mask != 0 && {
-        let shorter = mask & 0xffff_0000;
-        destination & shorter == u32::from(wanted) & shorter
-    })
+    routes
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let mut columns = line.split_whitespace().skip(1);
+            let destination = u32::from_str_radix(columns.next()?, 16).ok()?.swap_bytes();
+            let mask = u32::from_str_radix(columns.nth(5)?, 16).ok()?.swap_bytes();
+            Some((destination, mask))
+        })
+        .any(|(destination, mask)| {
+            mask != 0 && {
+                let shorter = mask & 0xffff_0000;
+                destination & shorter == u32::from(wanted) & shorter
+            }
+        })
 }
 
 fn root_of(name: &str, cache: &Path) -> Result<PathBuf> {

@@ -22,7 +22,8 @@ pub fn raise(layout: &Layout, nodes: u8) -> Result<()> {
     ip(&control, "link set nodes up")?;
 
     let host = layout.host_link();
-    let (outside, inside) = (finish(Command::new("ip").args(["link", "show", &host]))?.success, has_link(&control, "machine")?);
+    let (outside, inside) =
+        (finish(Command::new("ip").args(["link", "show", &host]))?.success, has_link(&control, "machine")?);
     if !(outside && inside) {
         if outside {
             run("ip", ["link", "del", &host])?; // half made, or its namespace was made anew
@@ -103,7 +104,16 @@ fn namespace(name: &str) -> Result<()> {
         run("ip", ["netns", "del", name])?;
     }
     run("ip", ["netns", "add", name])?;
-    within(name, &["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0"])?;
+    within(
+        name,
+        &[
+            "sysctl",
+            "-qw",
+            "net.ipv4.ip_forward=1",
+            "net.ipv4.conf.all.rp_filter=0",
+            "net.ipv4.conf.default.rp_filter=0",
+        ],
+    )?;
     ip(name, "link set lo up")
 }
 

@@ -66,9 +66,8 @@ pub fn start(run: &Run, node: Node, program: Program) -> Result<()> {
     let holder = holder(run, node)?;
     let file = |name: &str| run.layout.path(&format!("nodes/{node}/{name}")).display().to_string();
     let tools = run.tools.bin().display();
-    let mut line: Vec<String> = ["nsenter", "--target", &holder.to_string(), "--net", "--pid", "--mount", "--"]
-        .map(str::to_owned)
-        .into();
+    let mut line: Vec<String> =
+        ["nsenter", "--target", &holder.to_string(), "--net", "--pid", "--mount", "--"].map(str::to_owned).into();
     let arguments = match program {
         Program::Containerd => vec![format!("{tools}/containerd"), "--config".into(), file("containerd.toml")],
         Program::Kubelet => vec![
@@ -105,15 +104,31 @@ pub fn holder(run: &Run, node: Node) -> Result<i32> {
         let _ = fs::remove_file(&mark);
     }
     let line = [
-        "nsenter", &format!("--net=/run/netns/{}", run.layout.node_netns(node)), "--",
-        "unshare", "--pid", "--fork", "--kill-child", "--mount", "--propagation", "slave", "--mount-proc", "--",
-        "bash", "-c", INIT, "node-init", &folder.display().to_string(),
+        "nsenter",
+        &format!("--net=/run/netns/{}", run.layout.node_netns(node)),
+        "--",
+        "unshare",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount",
+        "--propagation",
+        "slave",
+        "--mount-proc",
+        "--",
+        "bash",
+        "-c",
+        INIT,
+        "node-init",
+        &folder.display().to_string(),
     ]
     .map(str::to_owned);
     let process = run.ensure(&name, line.into())?;
     let until = Instant::now() + Duration::from_secs(10);
     loop {
-        if mark.exists() && let Some(id) = process.child() {
+        if mark.exists()
+            && let Some(id) = process.child()
+        {
             return Ok(id);
         }
         if !process.alive() || Instant::now() > until {
@@ -171,7 +186,10 @@ pub fn configure(run: &Run, node: Node) -> Result<()> {
     text("containerd.toml", containerd(&here, &tools))?;
     text(
         &format!("certs.d/{REGISTRY}/hosts.toml"),
-        format!("server = \"http://{0}:5000\"\n[host.\"http://{0}:5000\"]\ncapabilities = [\"pull\", \"resolve\"]\n", layout.registry()),
+        format!(
+            "server = \"http://{0}:5000\"\n[host.\"http://{0}:5000\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
+            layout.registry()
+        ),
     )?;
     text("resolv.conf", format!("nameserver {}\n", layout.control()))?;
     text("kubelet.json", kubelet(layout, node, &here).to_string())?;

@@ -76,7 +76,10 @@ impl Process {
             .args(&spec.line)
             .env("PATH", format!("{}:{path}", spec.path.display()))
             // A proxy of the person's shell has no business between the cluster's own addresses.
-            .env_remove("HTTP_PROXY").env_remove("HTTPS_PROXY").env_remove("http_proxy").env_remove("https_proxy")
+            .env_remove("HTTP_PROXY")
+            .env_remove("HTTPS_PROXY")
+            .env_remove("http_proxy")
+            .env_remove("https_proxy")
             .env_remove("KUBECONFIG")
             .current_dir("/")
             .process_group(0)
@@ -182,8 +185,6 @@ fn boot_id() -> String {
 /// Runs a short command inside the namespaces of the process `holder` and returns its output.
 pub fn enter(holder: i32, line: &[&str]) -> Result<String> {
     output(
-        Command::new("nsenter")
-            .args(["--target", &holder.to_string(), "--net", "--pid", "--mount", "--"])
-            .args(line),
+        Command::new("nsenter").args(["--target", &holder.to_string(), "--net", "--pid", "--mount", "--"]).args(line),
     )
 }

@@ -16,9 +16,7 @@ pub fn cyclonedx(rootfs: &Rootfs, image: &str) -> Result<Value> {
     files.sort();
     let files: Vec<Value> = files
         .into_iter()
-        .map(|(name, hash)| {
-            json!({"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": hash}]})
-        })
+        .map(|(name, hash)| json!({"type": "file", "name": name, "hashes": [{"alg": "SHA-256", "content": hash}]}))
         .collect();
     Ok(json!({
         "bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,

@@ -59,7 +59,11 @@ async fn a_signed_image_is_admitted_and_pinned() {
         for (name, signed) in [("bundle", bundle.reference()), ("legacy", legacy.reference())] {
             let pod = scene.run(name, &signed.tagged()).await.with_context(|| format!("signature as {name}"))?;
             let runs = pod.spec.and_then(|spec| spec.containers.into_iter().next()).and_then(|main| main.image);
-            ensure!(runs.as_deref() == Some(signed.pinned().as_str()), "{name}: runs {runs:?}, not {}", signed.pinned());
+            ensure!(
+                runs.as_deref() == Some(signed.pinned().as_str()),
+                "{name}: runs {runs:?}, not {}",
+                signed.pinned()
+            );
         }
         Ok(())
     })
@@ -69,7 +73,8 @@ async fn a_signed_image_is_admitted_and_pinned() {
 #[tokio::test]
 async fn a_strangers_signature_is_refused() {
     scenario("stranger", async |scene| {
-        let strange = image(scene, "app", "strange")?.signed_by(STRANGER, Form::Bundle)?.signed_by(STRANGER, Form::Legacy)?;
+        let strange =
+            image(scene, "app", "strange")?.signed_by(STRANGER, Form::Bundle)?.signed_by(STRANGER, Form::Legacy)?;
         enforce(scene).await?;
         let reference = strange.reference().tagged();
         let message = scene.create(scene.pod("app", &reference)).await?.refused()?;
@@ -111,7 +116,8 @@ async fn an_ephemeral_container_is_judged_as_well() {
             let patch = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": image}]}});
             pods.patch_ephemeral_containers("app", &PatchParams::default(), &Patch::Strategic(patch)).await
         };
-        let refused = attach(&unsigned.reference().pinned()).await.err().context("an unsigned debug container was let in")?;
+        let refused =
+            attach(&unsigned.reference().pinned()).await.err().context("an unsigned debug container was let in")?;
         ensure!(refused.to_string().contains("debug"), "{refused}");
         attach(&signed.reference().pinned()).await.context("a signed debug container was refused")?;
         Ok(())
@@ -159,7 +165,8 @@ async fn a_job_that_runs_already_completes_and_its_namespace_goes() {
         scene.create(job).await?.taken()?;
         let pods: Api<Pod> = Api::namespaced(scene.client().clone(), scene.namespace());
         let name = until("the Job has a pod", Duration::from_secs(30), async || {
-            let name = pods.list(&kube::api::ListParams::default()).await?.items.into_iter().find_map(|pod| pod.metadata.name);
+            let name =
+                pods.list(&kube::api::ListParams::default()).await?.items.into_iter().find_map(|pod| pod.metadata.name);
             Ok(name.map_or(Seen::NotYet("no pod".into()), Seen::There))
         })
         .await?;
@@ -170,7 +177,8 @@ async fn a_job_that_runs_already_completes_and_its_namespace_goes() {
         let jobs: Api<Job> = Api::namespaced(scene.client().clone(), scene.namespace());
         until("the Job is complete", Duration::from_secs(60), async || {
             let status = jobs.get("app").await?.status.unwrap_or_default();
-            let complete = status.conditions.iter().flatten().any(|one| one.type_ == "Complete" && one.status == "True");
+            let complete =
+                status.conditions.iter().flatten().any(|one| one.type_ == "Complete" && one.status == "True");
             Ok(if complete { Seen::There(()) } else { Seen::NotYet(serde_json::to_string(&status)?) })
         })
         .await?;

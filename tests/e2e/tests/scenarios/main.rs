@@ -3,3 +3,4 @@
 mod admission;
 mod ground;
 mod install;
+mod runtime;

@@ -1,0 +1,6 @@
+//! From a node to a finding and back: who is believed, and that each thing counts once.
+
+mod burst;
+mod exact;
+mod intake;
+mod victim;

@@ -1,0 +1,131 @@
+//! The ways out when the webhook is dead and pods must start all the same.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client};
+use serde_json::json;
+use zastava_e2e::release::{self, NAMESPACE};
+use zastava_e2e::scene::{Answer, Scene};
+use zastava_e2e::wait::{Seen, until};
+
+use super::{OWN, both_ends, pods_start, signed};
+use crate::ground::{Told, alone};
+
+/// How long pods may still be refused once the glass is broken.
+const SOON: Duration = Duration::from_secs(30);
+/// What keeps the webhook dead: an admission policy that lets none of its pods be made.
+const DEAD: &str = "zastava-e2e-dead-webhook";
+
+#[tokio::test]
+async fn a_suspended_policy_lets_pods_start_though_the_webhook_is_dead() {
+    alone("suspend", async |scene| {
+        let signed = signed(scene)?;
+        dead(scene, &signed, async || {
+            let mut spec = both_ends(scene)?;
+            spec["suspend"] = json!(true);
+            scene.apply_policy(spec).await?;
+            pods_start(scene, &signed, SOON).await
+        })
+        .await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn admission_switched_off_lets_pods_start_though_the_webhook_is_dead() {
+    alone("admission-off", async |scene| {
+        let signed = signed(scene)?;
+        let values = release::given(scene.stage())?;
+        let told = dead(scene, &signed, async || {
+            let mut off = values.clone();
+            off["admission"]["enabled"] = json!(false);
+            release::install_with(scene.stage(), &off).await?;
+            pods_start(scene, &signed, SOON).await
+        })
+        .await;
+        release::install_with(scene.stage(), &values).await.context("admission comes again")?;
+        told
+    })
+    .await;
+}
+
+/// A policy in force and its webhook dead, so that even a signed image is refused; then `act`.
+async fn dead(scene: &Scene<'_>, signed: &str, act: impl AsyncFnOnce() -> Told) -> Told {
+    scene.policy(both_ends(scene)?).await?;
+    pods_start(scene, signed, SOON).await?;
+    let told = async {
+        kill(scene, signed).await?;
+        act().await
+    };
+    let told = told.await;
+    revive(scene.client()).await.context("the webhook may live again")?;
+    told
+}
+
+async fn kill(scene: &Scene<'_>, signed: &str) -> Told {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client().clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.client().clone());
+    let params = PatchParams::apply("zastava-e2e");
+    let is_webhook = "object.metadata.?labels[?'app.kubernetes.io/component'].orValue('') == 'webhook'";
+    let policy = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": DEAD},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]},
+            ]},
+            "matchConditions": [{"name": "webhook", "expression": format!("request.namespace == '{NAMESPACE}' && {is_webhook}")}],
+            "validations": [{"expression": "false", "message": "a scenario keeps the webhook dead"}],
+        },
+    });
+    let binding = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": DEAD},
+        "spec": {"policyName": DEAD, "validationActions": ["Deny"]},
+    });
+    policies.patch(DEAD, &params, &Patch::Apply(&policy)).await?;
+    bindings.patch(DEAD, &params, &Patch::Apply(&binding)).await?;
+
+    let pods: Api<Pod> = Api::namespaced(scene.client().clone(), NAMESPACE);
+    let labels = ListParams::default().labels(&format!("{OWN},app.kubernetes.io/component=webhook"));
+    let message = until("a signed image is refused, for the webhook is dead", Duration::from_secs(60), async || {
+        // Again and again: some may be made before every API server knows the policy.
+        pods.delete_collection(&DeleteParams::default().grace_period(0), &labels).await?;
+        Ok(match scene.create(scene.pod("starts", signed)).await {
+            Ok(Answer::Taken(_)) => {
+                scene.forget("starts").await?;
+                Seen::NotYet("taken".into())
+            }
+            Ok(Answer::Refused(message)) => Seen::There(message),
+            // The API server's own failure to ask is an internal error.
+            Err(error) if error.to_string().contains("webhook") => Seen::There(error.to_string()),
+            Err(error) => Seen::NotYet(error.to_string()),
+        })
+    })
+    .await?;
+    ensure!(message.contains("failed calling webhook"), "refused for another reason: {message}");
+    Ok(())
+}
+
+async fn revive(client: &Client) -> Told {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+    let none = DeleteParams::default();
+    for outcome in [
+        bindings.delete(DEAD, &none).await.map(drop),
+        policies.delete(DEAD, &none).await.map(drop),
+        // Its controller waits longer after each refusal; a new Deployment tries at once.
+        deployments.delete("zastava-webhook", &none).await.map(drop),
+    ] {
+        match outcome {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
