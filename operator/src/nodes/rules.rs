@@ -1,7 +1,7 @@
 //! The rules that every observer holds, assembled from policies and namespaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -25,6 +25,11 @@ use zastava_crds::{
 
 use crate::{policy::Policies, rollout::in_force};
 
+/// Rule sets that are remembered: an observer may still hold one of them.
+const REMEMBERED: usize = 16;
+
+/// A rule set's hash, and its policies by UID and hash.
+type Held = (String, HashSet<(String, String)>);
 type Labels = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The rule set in force and the namespaces it speaks of. Empty until policies and namespaces have been read once, so
@@ -33,6 +38,7 @@ type Labels = BTreeMap<String, BTreeMap<String, String>>;
 pub struct RuleBook {
     rules: watch::Receiver<Option<Arc<RuleSet>>>,
     namespaces: Arc<Mutex<BTreeSet<String>>>,
+    held: Arc<Mutex<VecDeque<Held>>>,
 }
 
 impl RuleBook {
@@ -40,9 +46,17 @@ impl RuleBook {
     pub fn start(client: &Client, policies: Policies, exempt: BTreeSet<String>, token: &CancellationToken) -> Self {
         let (tx, rules) = watch::channel(None);
         let namespaces = Arc::new(Mutex::new(BTreeSet::new()));
-        let follow = follow(client.clone(), policies, exempt, tx, namespaces.clone());
+        let held = Arc::default();
+        let follow = follow(client.clone(), policies, exempt, tx, namespaces.clone(), Arc::clone(&held));
         tokio::spawn(token.clone().run_until_cancelled_owned(follow));
-        Self { rules, namespaces }
+        Self { rules, namespaces, held }
+    }
+
+    /// Whether one of the last rule sets has this hash, and holds the policy of this UID with a spec of this hash.
+    pub fn holds(&self, rules: &str, uid: &str, policy: &str) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (uid.to_owned(), policy.to_owned());
+        held.iter().any(|(hash, policies)| hash == rules && policies.contains(&key))
     }
 
     /// The rules in force, `None` before the first were read.
@@ -71,7 +85,7 @@ impl RuleBook {
     #[cfg(test)]
     pub fn fixed(rules: RuleSet) -> (Self, watch::Sender<Option<Arc<RuleSet>>>) {
         let (tx, receiver) = watch::channel(Some(Arc::new(rules)));
-        (Self { rules: receiver, namespaces: Arc::default() }, tx)
+        (Self { rules: receiver, namespaces: Arc::default(), held: Arc::default() }, tx)
     }
 }
 
@@ -81,6 +95,7 @@ async fn follow(
     exempt: BTreeSet<String>,
     rules: watch::Sender<Option<Arc<RuleSet>>>,
     existing: Arc<Mutex<BTreeSet<String>>>,
+    held: Arc<Mutex<VecDeque<Held>>>,
 ) {
     policies.synced().await;
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
@@ -117,6 +132,8 @@ async fn follow(
         *existing.lock().unwrap_or_else(PoisonError::into_inner) = labels.keys().cloned().collect();
         match rule_set(&policies.all(), &labels, &exempt) {
             Ok(new) => {
+                // Before an observer can hold it.
+                remember(&mut held.lock().unwrap_or_else(PoisonError::into_inner), &new);
                 rules.send_if_modified(|old| {
                     let changed = old.as_ref().is_none_or(|old| old.hash != new.hash);
                     if changed {
@@ -128,6 +145,17 @@ async fn follow(
             }
             Err(error) => tracing::error!(%error, category = error.category(), "rules could not be assembled"),
         }
+    }
+}
+
+fn remember(held: &mut VecDeque<Held>, rules: &RuleSet) {
+    if held.back().is_some_and(|(hash, _)| *hash == rules.hash) {
+        return;
+    }
+    let policies = rules.policies.iter().map(|rules| (rules.policy.uid.clone(), rules.policy.hash.clone())).collect();
+    held.push_back((rules.hash.clone(), policies));
+    if held.len() > REMEMBERED {
+        held.pop_front();
     }
 }
 
@@ -214,6 +242,33 @@ mod tests {
         assert!(one.namespaces.contains_key("x") && one.hash.starts_with("sha256:"));
         let three = rule_set::<Arc<ZastavaPolicy>>(&[], &labels(&["x"]), &exempt).unwrap();
         assert_ne!(one.hash, three.hash);
+    }
+
+    #[test]
+    fn the_last_rule_sets_are_remembered() {
+        let set = |hash: usize, policy: &str| {
+            let rules = rule_set(&[policy_with(policy)], &Labels::new(), &BTreeSet::new()).unwrap();
+            RuleSet { hash: hash.to_string(), ..rules }
+        };
+        let mut book = RuleBook::fixed(RuleSet::default()).0;
+        book.held = Arc::new(Mutex::new(VecDeque::new()));
+        let note = |rules: &RuleSet| remember(&mut book.held.lock().unwrap(), rules);
+        let (first, hash) = (set(0, "a"), set(0, "a").policies[0].policy.hash.clone());
+        note(&first);
+        note(&first);
+        assert!(book.holds("0", "uid-a", &hash));
+        assert!(!book.holds("0", "uid-a", "other") && !book.holds("1", "uid-a", &hash));
+        for n in 1..=REMEMBERED {
+            note(&set(n, "b"));
+        }
+        assert!(!book.holds("0", "uid-a", &hash), "it is forgotten");
+        assert!(book.holds("1", "uid-b", &hash), "the hash is of the spec alone");
+    }
+
+    fn policy_with(name: &str) -> Arc<ZastavaPolicy> {
+        let mut policy = (*policy(name, |_| {})).clone();
+        policy.metadata.uid = Some(format!("uid-{name}"));
+        Arc::new(policy)
     }
 
     #[tokio::test]

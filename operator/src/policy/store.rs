@@ -46,9 +46,9 @@ impl Policies {
         policies
     }
 
-    /// Waits until they have been read for the first time.
+    /// Waits until they have been read for the first time. Not by the store, which wakes only one of those who wait.
     pub async fn synced(&self) {
-        if self.store.wait_until_ready().await.is_err() {
+        if self.changes.clone().wait_for(|changes| *changes > 0).await.is_err() {
             std::future::pending().await
         }
     }

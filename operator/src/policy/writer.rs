@@ -2,7 +2,7 @@
 //! policy, and none while nothing differs.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use zastava_crds::{
     canonical,
     policy::{ZastavaPolicy, ZastavaPolicyStatus},
-    wire::sync::{NODE_SILENT_SECONDS, RuleSet},
+    wire::sync::NODE_SILENT_SECONDS,
 };
 
 use super::{
@@ -43,12 +43,12 @@ use crate::{
 
 /// Changes come in bursts.
 const SOON: Duration = Duration::from_millis(200);
+/// Each word of an observer is a change.
+const SOMETIME: Duration = Duration::from_millis(500);
 /// Pods and findings change all the time, and only count.
 const LATER: Duration = Duration::from_secs(2);
 /// A look without a cause.
 const IDLE: Duration = Duration::from_secs(600);
-/// Rule sets that are remembered: an observer may still hold one of them.
-const RULE_SETS: usize = 16;
 /// For this long a write of ours may not yet have come back by the watch.
 const ECHO: Duration = Duration::from_secs(5);
 
@@ -100,7 +100,7 @@ impl Writer {
                 () = tokio::time::sleep_until(due) => None,
                 () = self.policies.changed() => Some(SOON),
                 () = changed(&mut self.report) => Some(SOON),
-                () = changed(&mut nodes) => Some(SOON),
+                () = changed(&mut nodes) => Some(SOMETIME),
                 () = self.cluster.changed() => Some(SOON),
                 () = changed(&mut pods) => Some(LATER),
                 () = changed(&mut findings) => Some(LATER),
@@ -127,7 +127,6 @@ impl Writer {
         if self.leadership.claim().is_err() || told_nothing || !self.pods.synced() {
             return None;
         }
-        told.remember(&rules);
         let (now, views, pods) = (Timestamp::now(), self.nodes.all(), self.pods.live());
         let deployed = self.live.snapshot().get(Object::ObserverDaemonSet).and_then(|o| o.metadata.creation_timestamp.clone());
         let fleet = Fleet {
@@ -137,8 +136,10 @@ impl Writer {
             deployed: deployed.map(|time| time.0),
             now,
         };
-        let serving = report.deployed.as_ref().map_or(0, |deployed| deployed.serving);
-        let webhook_overdue = told.webhook_short(i64::from(serving) < i64::from(self.installation.webhook.replicas));
+        // Before the API server asks it, the webhook lacks nothing.
+        let asked = report.deployed.as_ref().filter(|deployed| !deployed.gates.is_empty());
+        let replicas = i64::from(self.installation.webhook.replicas);
+        let webhook_overdue = told.webhook_short(asked.is_some_and(|deployed| i64::from(deployed.serving) < replicas));
         let tallies = tally(&self.findings.all());
         let none = Tally::default();
         let mut names = Names::default();
@@ -149,11 +150,12 @@ impl Writer {
             if policy.metadata.deletion_timestamp.is_some() {
                 continue;
             }
+            let policy = &told.last(policy);
             let scope = Scope::new(&policy.spec.match_);
             let matched = scope.map(|s| s.matched(&pods, &rules.namespaces, &mut names)).unwrap_or_default();
             let uid = policy.uid().unwrap_or_default();
             let hash = canonical::hash(&policy.spec).unwrap_or_default();
-            let survey = Survey::of(&matched, &fleet, |rules| told.holds(rules, &uid, &hash));
+            let survey = Survey::of(&matched, &fleet, |held| self.rules.holds(held, &uid, &hash));
             let waits = told.missing(&uid, &survey);
             let tally = tallies.get(&policy.name_any()).unwrap_or(&none);
             let status = status(&Scene {
@@ -183,14 +185,11 @@ impl Writer {
         told: &mut Told,
         now: Timestamp,
     ) -> Option<Duration> {
-        let uid = policy.uid().unwrap_or_default();
-        // Until the watch has brought our last write back, that one is what is stored.
-        let echo = told.written.get(&uid).filter(|(_, at)| at.elapsed() < ECHO).map(|(status, _)| status.clone());
-        let old = echo.or_else(|| policy.status.clone());
-        match change(old.as_ref(), &new) {
+        let (uid, old) = (policy.uid().unwrap_or_default(), policy.status.as_ref());
+        match change(old, &new) {
             Change::None => return None,
             Change::Counters => {
-                let counted = old.as_ref().and_then(|old| old.counted_at.as_ref()).map(|at| at.0);
+                let counted = old.and_then(|old| old.counted_at.as_ref()).map(|at| at.0);
                 let since = counted.map(|at| now.duration_since(at).unsigned_abs());
                 if let Some(wait) = since.and_then(|since| COUNTERS_EVERY.checked_sub(since)).filter(|w| !w.is_zero()) {
                     return Some(wait);
@@ -203,7 +202,7 @@ impl Writer {
             return Some(told.failures.next(uid));
         }
         told.failures.reset(&uid);
-        for event in events(old.as_ref(), &new) {
+        for event in events(old, &new) {
             if let Err(error) = told.recorder.publish(&event, &policy.object_ref(&())).await {
                 tracing::warn!(policy = policy.name_any(), %error, "an event was not published");
             }
@@ -250,8 +249,6 @@ fn silence() -> Duration {
 /// What one look leaves for the next.
 struct Told {
     recorder: Recorder,
-    /// Policies, by UID and hash, in each of the last rule sets.
-    rule_sets: VecDeque<(String, HashSet<(String, String)>)>,
     /// Since when a node is missing for a policy.
     missing: HashMap<String, HashMap<String, Instant>>,
     webhook_short: Option<Instant>,
@@ -263,7 +260,6 @@ impl Told {
     fn new(recorder: Recorder) -> Self {
         Self {
             recorder,
-            rule_sets: VecDeque::new(),
             missing: HashMap::new(),
             webhook_short: None,
             written: HashMap::new(),
@@ -271,20 +267,13 @@ impl Told {
         }
     }
 
-    fn remember(&mut self, rules: &RuleSet) {
-        if self.rule_sets.iter().any(|(hash, _)| *hash == rules.hash) {
-            return;
+    /// The policy with the status that it has: until the watch has brought our last write back, that one.
+    fn last(&self, policy: &Arc<ZastavaPolicy>) -> Arc<ZastavaPolicy> {
+        let written = policy.metadata.uid.as_ref().and_then(|uid| self.written.get(uid));
+        match written.filter(|(_, at)| at.elapsed() < ECHO) {
+            Some((status, _)) => Arc::new(ZastavaPolicy { status: Some(status.clone()), ..(**policy).clone() }),
+            None => policy.clone(),
         }
-        let held = rules.policies.iter().map(|rules| (rules.policy.uid.clone(), rules.policy.hash.clone())).collect();
-        self.rule_sets.push_back((rules.hash.clone(), held));
-        if self.rule_sets.len() > RULE_SETS {
-            self.rule_sets.pop_front();
-        }
-    }
-
-    fn holds(&self, rules: &str, uid: &str, hash: &str) -> bool {
-        let key = (uid.to_owned(), hash.to_owned());
-        self.rule_sets.iter().any(|(known, held)| known == rules && held.contains(&key))
     }
 
     /// Notes which nodes are missing now; says when the first of them will be overdue.
