@@ -17,8 +17,8 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("zastava-webhook", "zastava/webhook"),
     ("zastava-observer", "zastava/observer"),
 ];
-/// No image is larger than this, in bytes.
-const LARGEST: u64 = 40_000_000;
+/// No image of unoptimised programs is larger than this, in bytes; those of a release stay under 40 MB.
+const LARGEST: u64 = 60_000_000;
 /// The tag; what is installed goes by digest.
 const TAG: &str = "dev";
 

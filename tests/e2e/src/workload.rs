@@ -9,7 +9,7 @@ use crate::signer::{Form, Signer};
 use crate::stage::Stage;
 
 /// What the container runs unless the pod says otherwise: it waits.
-const ENTRYPOINT: [&str; 3] = ["/bin/tail", "-f", "/dev/null"];
+const ENTRYPOINT: [&str; 3] = ["/usr/bin/tail", "-f", "/dev/null"];
 
 /// A workload's image that was pushed.
 #[derive(Debug)]

@@ -3,4 +3,6 @@
 mod admission;
 mod ground;
 mod install;
+mod loops;
+mod operate;
 mod runtime;

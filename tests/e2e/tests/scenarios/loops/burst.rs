@@ -31,8 +31,9 @@ impl<'a> Burst<'a> {
     /// A pod that is observed, with the dropped files in it.
     pub async fn prepare(scene: &'a Scene<'a>, rounds: u32) -> anyhow::Result<Self> {
         let image = Workload::push(scene.stage(), &format!("{}-app", scene.namespace()), "1", "burst")?;
-        scene.policy(json!({"runtime": {"drift": {"action": "Audit"}}})).await?;
         scene.run(POD, &image.reference().tagged()).await?;
+        // After the pod: Ready then speaks of the pod's node.
+        scene.policy(json!({"runtime": {"drift": {"action": "Audit"}}})).await?;
         let drop = format!(
             "set -e; cp /bin/busybox {PATH}1; echo >>{PATH}1; for n in $(seq 2 {FILES}) mark; do ln {PATH}1 {PATH}$n; done"
         );
