@@ -251,7 +251,7 @@ impl Client {
     pub async fn send(&self, mut request: Request) -> Result<Response, EgressError> {
         for _ in 0..=MAX_REDIRECTS {
             let follow = (request.method() == Method::GET).then(|| request.try_clone()).flatten();
-            let response = self.send_once(request).await?;
+            let response = Box::pin(self.send_once(request)).await?;
             let Some(mut next) = follow else { return Ok(response) };
             let Some(target) = redirect(&response) else { return Ok(response) };
             let host = || next.url().host_str().unwrap_or_default().to_owned();

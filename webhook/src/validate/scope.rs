@@ -42,7 +42,10 @@ pub async fn of_namespace(
         Ok(Ok(Some(labels))) if selector.matches(&labels) => Scoped::In,
         Ok(Ok(Some(_))) => Scoped::Out,
         Ok(Ok(None)) => Scoped::Unknown(format!("namespace {namespace} is not known to the API server yet")),
-        Ok(Err(error)) => Scoped::Unknown(error.to_string()),
+        Ok(Err(error)) => {
+            tracing::warn!(category = error.category(), %error, "a namespace's labels can't be read");
+            Scoped::Unknown(error.to_string())
+        }
         Err(_) => Scoped::Unknown(format!("the labels of namespace {namespace} could not be read in time")),
     }
 }

@@ -4,6 +4,7 @@ mod discoveries;
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use moka::{Expiry, future::Cache};
 use tokio::{sync::Semaphore, time::Instant};
@@ -161,7 +162,7 @@ impl Verifier {
         let tags = self.tags.clone();
         let name = image.written().to_owned();
         let work = tokio::spawn(async move {
-            let digest = tags.try_get_with(key.clone(), resolve_tag(&repository, &tag, &name)).await;
+            let digest = tags.try_get_with(key.clone(), resolve_tag(&repository, &tag, &name).boxed()).await;
             tags.invalidate(&key).await;
             digest
         });
@@ -207,10 +208,10 @@ impl Verifier {
         let work = tokio::spawn(async move {
             let prove = async {
                 let subject = verifier.subject(&repository, &image, &platforms);
-                let work = verifier.bounded(&subject.name, prove::prove(&subject, &requirements));
+                let work = verifier.bounded(&subject.name, prove::prove(&subject, &requirements).boxed());
                 work.await.unwrap_or_else(|unknown| Verdict::Unknown(UnknownVerdict::of(None, unknown)))
             };
-            let verdict = verifier.verdicts.get_with(key, prove).await;
+            let verdict = verifier.verdicts.get_with(key, prove.boxed()).await;
             drop(place);
             verdict
         });
@@ -233,7 +234,7 @@ impl Verifier {
     ) -> SbomVerdict {
         let repository = self.registry.repository(&image.image, keychain);
         let subject = self.subject(&repository, image, platforms);
-        let work = self.bounded(&subject.name, prove::sbom(&subject, signed_by));
+        let work = self.bounded(&subject.name, prove::sbom(&subject, signed_by).boxed());
         let unknown = match tokio::time::timeout_at(deadline, work).await {
             Ok(Ok(verdict)) => return verdict,
             Ok(Err(unknown)) => unknown,

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures::FutureExt as _;
 use http::{
     HeaderMap, HeaderValue,
     header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
@@ -85,7 +86,7 @@ impl Repository {
         self.registry
             .inner
             .known
-            .try_get_with(self.token_key(credential), self.answer(&challenge, self.credentials.get(credential)))
+            .try_get_with(self.token_key(credential), self.answer(&challenge, self.credentials.get(credential)).boxed())
             .await
             .map_err(|shared| (*shared).clone())
     }
@@ -161,7 +162,7 @@ impl Repository {
             }
             request
         };
-        let sent = self.client.send(request).await;
+        let sent = self.client.send(request).boxed().await;
         let mut response = sent.map_err(|error| fetch::unanswered(&realm_host, error))?;
         let status = response.status();
         if status.as_u16() == 429 {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use http::{
     HeaderMap, HeaderValue,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
@@ -89,9 +90,9 @@ impl Repository {
     async fn shared(
         &self,
         digest: &Sha256Digest,
-        get: impl Future<Output = Result<Content, Missing>>,
+        get: impl Future<Output = Result<Content, Missing>> + Send,
     ) -> Answer<Content> {
-        let shared = self.registry.inner.content.try_get_with(self.content_key(digest), get).await;
+        let shared = self.registry.inner.content.try_get_with(self.content_key(digest), get.boxed()).await;
         answer(shared.map_err(|missing| (*missing).clone()))
     }
 
@@ -150,11 +151,11 @@ impl Repository {
             unknown.retry_after = Some(left);
             return Err(Missing::Unknown(unknown));
         }
-        match self.attempt(url.clone(), accept, limit).await {
+        match self.attempt(url.clone(), accept, limit).boxed().await {
             Err(Missing::Unknown(unknown)) if unknown.cause == UnknownCause::Unreachable => {
                 tracing::debug!(registry = %self.host, error = %unknown, "registry asked once more");
                 tokio::time::sleep(RETRY_AFTER_FAULT).await;
-                self.attempt(url, accept, limit).await
+                self.attempt(url, accept, limit).boxed().await
             }
             other => other,
         }
@@ -233,7 +234,7 @@ impl Repository {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.header.clone());
         }
-        self.client.send(request).await.map_err(|error| unanswered(&self.host, error))
+        self.client.send(request).boxed().await.map_err(|error| unanswered(&self.host, error))
     }
 
     /// Remembers the pause a 429 asks for.

@@ -1,7 +1,7 @@
 //! From what a registry has to a verdict. An index satisfies an ask if it does so itself, or if each runnable child for
 //! a platform among those asked does.
 
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use zastava_crds::digest::{ImageDigest, Sha256Digest};
 
@@ -51,7 +51,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
     if let Some(sbom) = requirements.sbom() {
         asks.push(Ask::Sbom { signed_by: &sbom.signed_by, acceptable: &acceptable });
     }
-    let (digest, outcomes) = match subject.examine(&asks).await {
+    let (digest, outcomes) = match subject.examine(&asks).boxed().await {
         Ok(examined) => examined,
         Err((digest, unknown)) => return Verdict::Unknown(UnknownVerdict::of(digest, unknown)),
     };
@@ -82,7 +82,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
 /// The bill of materials of an image under one entry's authorities.
 pub(crate) async fn sbom(subject: &Subject<'_>, signed_by: &SignatureRequirement) -> SbomVerdict {
     let asks = [Ask::Sbom { signed_by, acceptable: &|_| Ok(()) }];
-    let (digest, mut outcomes) = match subject.examine(&asks).await {
+    let (digest, mut outcomes) = match subject.examine(&asks).boxed().await {
         Ok(examined) => examined,
         Err((digest, unknown)) => return SbomVerdict::Unknown(UnknownVerdict::of(digest, unknown)),
     };
@@ -113,7 +113,7 @@ impl Subject<'_> {
         let (manifest, listed) = futures::join!(self.manifest(), self.discoveries.by_api(self.repository, self.digest));
         let manifest = manifest.map_err(|unknown| (None, unknown))?;
         let digest = ImageDigest { kind: manifest.kind(), digest: self.digest.clone() };
-        let own = self.examine_one(self.digest, asks, &listed).await;
+        let own = self.examine_one(self.digest, asks, &listed).boxed().await;
         let Manifest::Index(children) = manifest else {
             let outcomes = own.into_iter().map(|one| Outcome::of_one(&digest, one)).collect();
             return Ok((digest, outcomes));
@@ -128,7 +128,7 @@ impl Subject<'_> {
                 }
                 Err(unmet) => unmet,
             };
-            outcomes.push(self.by_children(*ask, unmet, &runnable).await);
+            outcomes.push(self.by_children(*ask, unmet, &runnable).boxed().await);
         }
         Ok((digest, outcomes))
     }
@@ -196,7 +196,7 @@ impl Subject<'_> {
                 async move {
                     let digest = &child.digest.digest;
                     let listed = self.discoveries.by_api(self.repository, digest).await;
-                    let examined = self.examine_one(digest, asks, &listed).await.pop();
+                    let examined = self.examine_one(digest, asks, &listed).boxed().await.pop();
                     (child, examined)
                 }
             })

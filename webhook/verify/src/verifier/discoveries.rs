@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use moka::future::Cache;
 use zastava_crds::digest::Sha256Digest;
 
@@ -35,13 +36,13 @@ impl Discoveries {
 
     pub(crate) async fn by_api(&self, repository: &Repository, image: &Sha256Digest) -> Arc<Discovered> {
         self.by_api
-            .get_with(key(repository, image), async { Arc::new(discover::by_api(repository, image).await) })
+            .get_with(key(repository, image), async { Arc::new(discover::by_api(repository, image).await) }.boxed())
             .await
     }
 
     pub(crate) async fn by_tags(&self, repository: &Repository, image: &Sha256Digest) -> Arc<Discovered> {
         self.by_tags
-            .get_with(key(repository, image), async { Arc::new(discover::by_tags(repository, image).await) })
+            .get_with(key(repository, image), async { Arc::new(discover::by_tags(repository, image).await) }.boxed())
             .await
     }
 }
