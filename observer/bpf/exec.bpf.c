@@ -264,6 +264,20 @@ __noinline int read_path(u64 address, u32 start)
 	return offset;
 }
 
+/* A memory file lies in no folder, and has a name all the same. */
+__noinline int read_leaf(u64 address, u32 start)
+{
+	struct file *file = (void *)address;
+	struct scratch *s = scratch();
+	long n;
+
+	if (!s)
+		return start;
+	n = bpf_probe_read_kernel_str(&s->record.data[BOUNDED(start, 0x1fff)], MAX_NAME, BPF_CORE_READ(file, f_path.dentry, d_name.name));
+	s->record.mount_depth = 1;
+	return n > 0 ? start + n : start;
+}
+
 static __always_inline bool is_loader(const char *name)
 {
 	if (name[0] != 'l' || name[1] != 'd')
@@ -453,6 +467,8 @@ int zastava_exec(u64 *ctx)
 	r->interp_len = got > 0 ? got : 0;
 	offset += r->interp_len;
 	args_offset = read_path((u64)file, offset);
+	if (args_offset == offset)
+		args_offset = read_leaf((u64)file, offset);
 	r->path_len = args_offset - offset;
 
 	if (rule && drift && rule->flags & RULE_DRIFT)

@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    stream::{self, BoxStream},
+};
 use hyper_util::rt::TokioIo;
 use k8s_cri::v1::{
     ContainerEventResponse, ContainerState, ContainerStatus, ContainerStatusRequest, GetEventsRequest, Image,
@@ -15,7 +19,7 @@ use k8s_cri::v1::{
 };
 use tokio::net::UnixStream;
 use tonic::{
-    Code, Request, Status, Streaming,
+    Code, Request, Status,
     transport::{Channel, Endpoint, Uri},
 };
 use zastava_crds::{
@@ -63,6 +67,9 @@ impl CriError {
         move |status| Self::Call { call, status: Box::new(status) }
     }
 }
+
+/// What happens to containers.
+pub type Events = BoxStream<'static, Result<ContainerEventResponse, Status>>;
 
 /// Longest answer that is waited for; the stream of events is not an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -115,10 +122,13 @@ impl Cri {
         })
     }
 
-    /// What happens to containers from now on.
-    pub async fn events(&mut self) -> Result<Streaming<ContainerEventResponse>, CriError> {
-        let stream = self.runtime.get_container_events(GetEventsRequest {}).await;
-        Ok(stream.map_err(CriError::call("GetContainerEvents"))?.into_inner())
+    /// What happens to containers, from the first poll on. The runtime answers with its first event only, so nothing
+    /// may wait for that answer.
+    pub fn events(&self) -> Events {
+        let mut runtime = self.runtime.clone();
+        let open =
+            async move { runtime.get_container_events(GetEventsRequest {}).await.map(tonic::Response::into_inner) };
+        stream::once(open).try_flatten().boxed()
     }
 
     /// Every container and sandbox, running ones with their pid.

@@ -1,6 +1,6 @@
 //! Following the runtime: everything once, then what happens, and everything again whenever the stream was broken.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, task::Poll, time::Duration};
 
 use futures::StreamExt as _;
 use k8s_cri::v1::{ContainerEventResponse, ContainerEventType};
@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Container, Cri, CriError,
-    cri::Pod,
+    cri::{Events, Pod},
 };
 
 /// Everything is listed again after so long, whatever the stream says: runtimes lose events.
 const RELIST: Duration = Duration::from_secs(60);
+/// Or after so long, where the runtime tells no events.
+const UNTOLD: Duration = Duration::from_secs(1);
 /// Listing on behalf of an unknown container is not done more often.
 const PACE: Duration = Duration::from_millis(500);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -70,37 +72,48 @@ async fn session<S: RuntimeState>(folders: &[PathBuf], state: &S) -> CriError {
 async fn try_session<S: RuntimeState>(folders: &[PathBuf], state: &S) -> Result<std::convert::Infallible, CriError> {
     let mut cri = Cri::connect(folders).await?;
     state.connected(cri.pid);
-    // Before the list, so that nothing falls between. A runtime without events (CRI-O's default) is listed often.
-    let mut events = match cri.events().await {
-        Ok(events) => Some(events),
-        Err(CriError::Call { status, .. }) if status.code() == tonic::Code::Unimplemented => None,
-        Err(error) => return Err(error),
+    let mut events = cri.events();
+    // Asked for before the list, so that nothing falls between.
+    let mut early = match futures::poll!(events.next()) {
+        Poll::Ready(event) => Some(event),
+        Poll::Pending => None,
     };
-    let pace = if events.is_some() { RELIST } else { Duration::from_secs(1) };
-    let mut listed = Instant::now();
+    let mut pace = RELIST;
     state.listed(cri.list().await?);
+    let mut listed = Instant::now();
     loop {
-        let relist = tokio::select! {
-            event = next(&mut events) => match event {
-                Some(Ok(event)) => {
-                    tell(&mut cri, event, state).await?;
-                    false
-                }
-                Some(Err(status)) => {
-                    return Err(CriError::Call { call: "GetContainerEvents", status: Box::new(status) });
-                }
-                None => {
-                    let status = tonic::Status::unavailable("the stream ended");
-                    return Err(CriError::Call { call: "GetContainerEvents", status: Box::new(status) });
-                }
-            },
-            () = sleep(pace.saturating_sub(listed.elapsed())) => true,
-            () = paced(listed, state) => true,
+        let event = tokio::select! {
+            event = next(&mut early, &mut events) => Some(event),
+            () = sleep(pace.saturating_sub(listed.elapsed())) => None,
+            () = paced(listed, state) => None,
         };
-        if relist {
-            state.listed(cri.list().await?);
-            listed = Instant::now();
+        match event {
+            Some(Some(Ok(event))) => tell(&mut cri, event, state).await?,
+            // CRI-O's default: without events it is listed often.
+            Some(Some(Err(status))) if status.code() == tonic::Code::Unimplemented => {
+                pace = UNTOLD;
+                events = futures::stream::pending().boxed();
+            }
+            Some(Some(Err(status))) => return Err(lost(status)),
+            Some(None) => return Err(lost(tonic::Status::unavailable("the stream ended"))),
+            None => {
+                state.listed(cri.list().await?);
+                listed = Instant::now();
+            }
         }
+    }
+}
+
+fn lost(status: tonic::Status) -> CriError {
+    CriError::Call { call: "GetContainerEvents", status: Box::new(status) }
+}
+
+type Event = Option<Result<ContainerEventResponse, tonic::Status>>;
+
+async fn next(early: &mut Option<Event>, events: &mut Events) -> Event {
+    match early.take() {
+        Some(event) => event,
+        None => events.next().await,
     }
 }
 
@@ -108,15 +121,6 @@ async fn paced<S: RuntimeState>(listed: Instant, state: &S) {
     // Waiting out the pace must not lose the wish, so it comes first.
     let _ = timeout_at(listed + PACE, std::future::pending::<()>()).await;
     state.wanted().await;
-}
-
-async fn next(
-    events: &mut Option<tonic::Streaming<ContainerEventResponse>>,
-) -> Option<Result<ContainerEventResponse, tonic::Status>> {
-    match events {
-        Some(events) => events.next().await,
-        None => std::future::pending().await,
-    }
 }
 
 async fn tell<S: RuntimeState>(cri: &mut Cri, event: ContainerEventResponse, state: &S) -> Result<(), CriError> {

@@ -22,6 +22,7 @@ use super::{Root, process::is_same, read, script};
 use crate::{
     containers::Container,
     probe::{
+        load::namespace,
         maps::VerifiedKey,
         record::{ExecRecord, KernelClass, flags},
     },
@@ -154,8 +155,7 @@ impl Examiner {
             image_sha256: None,
             unread: None,
         };
-        let mut located =
-            Located { class, path_holds, file, content: Err(String::new()), lower: None, verified: None };
+        let mut located = Located { class, path_holds, file, content: Err(String::new()), lower: None, verified: None };
         let Some(class) = class else { return located };
         located.content = self.content(record, container, root.as_deref().ok());
         if matches!(class, DriftClass::New | DriftClass::CopiedUp) && !record.has(flags::PATH_CUT) {
@@ -218,6 +218,14 @@ impl Examiner {
             .ok()
             .filter(|_| is_same(&self.proc, record.pid, record.start_boottime_ns))
             .or_else(|| {
+                // A short script is gone by now. Its parent most likely still stands where it stood.
+                let parent = self.process(record.ppid);
+                let by_path = !name.starts_with("/dev/fd/") && !name.starts_with("/proc/self/");
+                let at_home = by_path
+                    && namespace(&parent.join("ns/mnt")).ok().zip(root).is_some_and(|(own, root)| own == root.mntns);
+                at_home.then(|| script::find(&parent, record.ppid, name, true).ok()).flatten()
+            })
+            .or_else(|| {
                 let first = self.process(container.pid);
                 (container.pid != 0).then(|| script::find(&first, container.pid, name, false).ok()).flatten()
             })?;
@@ -276,7 +284,9 @@ impl Examiner {
             (DriftClass::New, Some(true)) => {
                 Examined { class: DriftClass::CopiedUp, changed: Some(false), file, verified }
             }
-            (DriftClass::CopiedUp, _) => Examined { class, changed: same.map(|same| !same), verified: same.and(verified), file },
+            (DriftClass::CopiedUp, _) => {
+                Examined { class, changed: same.map(|same| !same), verified: same.and(verified), file }
+            }
             _ => {
                 file.image_sha256 = None;
                 Examined { class, changed: None, file, verified: None }
@@ -345,7 +355,9 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
 
 /// Whether every layer of an overlay is a folder in the mount namespace of `host`, as those of a runtime are.
 pub fn is_the_runtimes(host_root: &Path, overlay: &super::Overlay) -> bool {
-    let is_folder = |path: &PathBuf| fs::metadata(host_root.join(path.strip_prefix("/").unwrap_or(path))).is_ok_and(|meta| meta.is_dir());
+    let is_folder = |path: &PathBuf| {
+        fs::metadata(host_root.join(path.strip_prefix("/").unwrap_or(path))).is_ok_and(|meta| meta.is_dir())
+    };
     is_folder(&overlay.upper) && overlay.lower.iter().all(is_folder)
 }
 

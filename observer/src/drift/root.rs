@@ -68,7 +68,8 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;
     while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.first_chunk::<3>().filter(|digits| byte == b'\\' && digits.iter().all(|d| (b'0'..b'8').contains(d)));
+        let octal =
+            after.first_chunk::<3>().filter(|digits| byte == b'\\' && digits.iter().all(|d| (b'0'..b'8').contains(d)));
         match octal {
             Some(digits) => {
                 plain.push(digits.iter().fold(0_u8, |value, digit| value.wrapping_mul(8).wrapping_add(digit - b'0')));
@@ -169,10 +170,12 @@ fn path(bytes: &[u8]) -> PathBuf {
 impl Root {
     /// The root of a process's mount namespace.
     pub fn of(proc: &Path, pid: u32) -> io::Result<Self> {
-        let mntns = crate::probe::load::namespace(&proc.join(pid.to_string()).join("ns/mnt")).map_err(io::Error::other)?;
+        let mntns =
+            crate::probe::load::namespace(&proc.join(pid.to_string()).join("ns/mnt")).map_err(io::Error::other)?;
         let mounts = mounts(proc, pid)?;
         // The last one mounted is the one that is seen.
-        let root = mounts.iter().rfind(|mount| mount.point == "/").ok_or_else(|| io::Error::other("no root is mounted"))?;
+        let root =
+            mounts.iter().rfind(|mount| mount.point == "/").ok_or_else(|| io::Error::other("no root is mounted"))?;
         let overlay = (root.fs_type == "overlay").then(|| Overlay::parse(&root.options)).flatten();
         Ok(Self { device: root.device, overlay, mntns })
     }

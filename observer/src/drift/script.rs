@@ -48,8 +48,13 @@ pub fn name(record: &ExecRecord) -> Option<&str> {
     let mut args = record.args.iter().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--library-path" | "--preload" | "--argv0" | "--inhibit-rpath" | "--glibc-hwcaps-prepend"
-            | "--glibc-hwcaps-mask" | "--audit" => {
+            "--library-path"
+            | "--preload"
+            | "--argv0"
+            | "--inhibit-rpath"
+            | "--glibc-hwcaps-prepend"
+            | "--glibc-hwcaps-mask"
+            | "--audit" => {
                 args.next();
             }
             "--" => return args.next().map(String::as_str),
@@ -61,7 +66,7 @@ pub fn name(record: &ExecRecord) -> Option<&str> {
 }
 
 /// Finds a file by the name that a process gave to exec. `process` is the folder of /proc of the process or, when that
-/// one is gone, of the container's first one: then only absolute names can be found.
+/// one is gone, of its parent or of the container's first one: with that only absolute names can be found.
 pub fn find(process: &Path, pid: u32, name: &str, is_the_process: bool) -> io::Result<Found> {
     let file = open(process, name, is_the_process)?;
     let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;

@@ -67,8 +67,11 @@ impl Running {
             .map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))
             .collect::<Result<_, _>>()
             .map_err(|error| failed(error.to_string()))?;
-        let ours: Vec<OwnedFd> =
-            wakes.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>().map_err(|error| failed(error.to_string()))?;
+        let ours: Vec<OwnedFd> = wakes
+            .iter()
+            .map(OwnedFd::try_clone)
+            .collect::<Result<_, _>>()
+            .map_err(|error| failed(error.to_string()))?;
         let wakers = Wakers::new(ours);
         let changed = wakers.clone();
         let register = Arc::new(Register::new(maps.clone(), move || changed.wake())?);

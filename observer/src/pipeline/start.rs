@@ -71,11 +71,8 @@ impl Life {
     /// Attaches the probe; why not is told.
     async fn attach(&self) -> Option<Probe> {
         let pins = Pins::new(&self.config.bpffs);
-        let settings = Settings {
-            proc: self.config.proc.clone(),
-            host_pid: 1,
-            heartbeat_expiry: self.config.heartbeat_expiry,
-        };
+        let settings =
+            Settings { proc: self.config.proc.clone(), host_pid: 1, heartbeat_expiry: self.config.heartbeat_expiry };
         match spawn_blocking(move || attach(&pins, &settings)).await {
             Ok(Ok(probe)) => {
                 tracing::info!(adopted = probe.adopted, "the probe is attached");
@@ -141,7 +138,8 @@ impl Life {
         let _ = tokio::join!(follow, test);
         running.wakers.wake();
         // A thread may be hashing a file: at most some seconds.
-        let joined = spawn_blocking(move || threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count() == 0);
+        let joined =
+            spawn_blocking(move || threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count() == 0);
         if !joined.await.unwrap_or(false) {
             tracing::error!("a thread of the rings failed");
         }

@@ -18,11 +18,7 @@ use aya::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{
-    Maps, Pins, ProbeError,
-    pins::MAPS,
-    ring::Ring,
-};
+use super::{Maps, Pins, ProbeError, pins::MAPS, ring::Ring};
 use crate::pipeline::Lane;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/exec.bpf.o"));

@@ -170,9 +170,7 @@ fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Maps {
     /// Takes each map by name from `open`.
-    pub(super) fn open(
-        mut open: impl FnMut(&'static str) -> Result<Map, ProbeError>,
-    ) -> Result<Self, ProbeError> {
+    pub(super) fn open(mut open: impl FnMut(&'static str) -> Result<Map, ProbeError>) -> Result<Self, ProbeError> {
         macro_rules! typed {
             ($name:literal) => {
                 open($name)?.try_into().map_err(ProbeError::map($name))?

@@ -59,7 +59,9 @@ impl Allow {
 
     /// Whether a program is allowed: itself, or everything below a folder or mount destination of its path.
     pub fn allows(&self, path: &str) -> bool {
-        let below = |plain: &String| path.strip_prefix(plain.as_str()).is_some_and(|rest| rest.starts_with('/') || rest.is_empty());
+        let below = |plain: &String| {
+            path.strip_prefix(plain.as_str()).is_some_and(|rest| rest.starts_with('/') || rest.is_empty())
+        };
         if self.plain.iter().any(below) {
             return true;
         }

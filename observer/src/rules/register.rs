@@ -203,7 +203,8 @@ impl Register {
         for id in ids {
             self.apply(inner, &id);
         }
-        if inner.rules.is_some() && inner.listed.is_some()
+        if inner.rules.is_some()
+            && inner.listed.is_some()
             && let Err(error) = self.sweep(inner)
         {
             tracing::warn!(%error, category = error.category(), "rules of an earlier agent stay in the kernel");

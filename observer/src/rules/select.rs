@@ -35,9 +35,7 @@ mod tests {
             let selector: LabelSelector = serde_json::from_value(selector).unwrap();
             selects(Some(&selector), &labels)
         };
-        let expression = |key: &str, operator: &str, values: &[&str]| {
-            json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]})
-        };
+        let expression = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
         assert!(selects(None, &labels) && check(json!({})));
         assert!(check(json!({"matchLabels": {"app": "web"}})) && !check(json!({"matchLabels": {"app": "db"}})));
         assert!(check(expression("app", "In", &["web"])) && !check(expression("app", "In", &["db"])));

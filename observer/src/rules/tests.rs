@@ -132,8 +132,8 @@ fn the_strictest_policy_wins_and_allows_are_its_own() {
 
 #[test]
 fn copied_up_files_die_for_changed_content_alone() {
-    let rules =
-        Rules::new(&rule_set("1", &[policy("p", "Enforce", &json!({"action": "Kill", "kill": ["CopiedUp"]}))])).unwrap();
+    let rules = Rules::new(&rule_set("1", &[policy("p", "Enforce", &json!({"action": "Kill", "kill": ["CopiedUp"]}))]))
+        .unwrap();
     let policies = rules.of(&container('a', "busybox"));
     let changed = subject(DriftClass::CopiedUp, "/bin/x");
     assert!(Decision::on_drift(&policies, changed).kill);
