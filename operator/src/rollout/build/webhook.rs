@@ -97,7 +97,7 @@ fn deployment(installation: &Installation, metadata: ObjectMeta) -> Deployment {
         node_selector: node_selector(&webhook.placement),
         tolerations: Some(webhook.placement.tolerations.clone()).filter(|t| !t.is_empty()),
         topology_spread_constraints: Some(spread.to_vec()),
-        termination_grace_period_seconds: Some(40),
+        termination_grace_period_seconds: Some(50),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(65532),
@@ -160,8 +160,9 @@ fn container(installation: &Installation, mounts: Vec<VolumeMount>) -> Container
         readiness_probe: Some(readiness()),
         liveness_probe: Some(liveness()),
         lifecycle: Some(Lifecycle {
-            // Until every kube-proxy has taken the replica out of the service, it goes on answering.
-            pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds: 5 }), ..LifecycleHandler::default() }),
+            // Until every kube-proxy has taken the replica out of the service, it goes on answering; and where all
+            // replicas go at once, until their successors are ready.
+            pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds: 15 }), ..LifecycleHandler::default() }),
             ..Lifecycle::default()
         }),
         resources: Some(installation.webhook.placement.resources.clone()),
