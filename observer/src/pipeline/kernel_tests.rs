@@ -408,5 +408,16 @@ fn every_class_is_told_and_killed_as_it_should_be() {
     let accounting = observing.at_rest();
     assert_eq!(accounting.stored, u64::try_from(store.paths().len()).unwrap());
     assert_eq!(store.paths().len(), before + 1, "nothing is told twice");
+    // As if another version were in charge: it is replaced, and all that is known stays.
+    observing.running.shared.maps.set_config(|config| config.build = 1).unwrap();
+    observing.stop();
+    let observing = ground.observe(&store);
+    assert!(!observing.adopted);
+    assert_eq!(inside.sh("cp /bin/busybox /busybox_last; /busybox_last echo ran"), (137, String::new()));
+    observing.running.shared.register.listed(vec![ground.told(inside.child.id())]);
+    observing.rules("2", "Enforce", &json!({"action": "Kill", "kill": ["New", "CopiedUp"], "allow": ["/tools"]}));
+    assert_eq!(store.drift("/busybox_last").killed, Killed::Before);
+    let again = observing.at_rest();
+    assert!(again.executed > accounting.executed && again.stored == accounting.stored + 1);
     observing.stop();
 }

@@ -110,13 +110,25 @@ pub fn attach(pins: &Pins, settings: &Settings) -> Result<Probe, ProbeError> {
         return Ok(probe);
     }
     match load(pins, settings, &btf) {
-        Err(ProbeError::Refused(problem)) if fs::read_dir(folder).is_ok_and(|mut pins| pins.next().is_some()) => {
+        // Pins that don't fit go; a program that is refused by itself leaves what runs in peace.
+        Err(ProbeError::Refused(problem)) if has_pins(folder) && is_accepted_alone(&btf) => {
             tracing::warn!(problem, "the pins that were left don't fit this probe: they are removed");
             pins.remove().map_err(|source| ProbeError::Pins { path: folder.to_owned(), source })?;
             attach_anew(pins, settings, &btf)
         }
         other => other,
     }
+}
+
+fn has_pins(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut pins| pins.next().is_some())
+}
+
+/// Whether the kernel takes the program with maps of its own.
+fn is_accepted_alone(btf: &Btf) -> bool {
+    let Ok(mut object) = EbpfLoader::new().btf(Some(btf)).load(OBJECT) else { return false };
+    let Some(program) = object.program_mut(PROGRAM) else { return false };
+    <&mut BtfTracePoint>::try_from(program).is_ok_and(|program| program.load(TRACEPOINT, btf).is_ok())
 }
 
 fn attach_anew(pins: &Pins, settings: &Settings, btf: &Btf) -> Result<Probe, ProbeError> {
