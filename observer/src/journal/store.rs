@@ -292,8 +292,9 @@ impl Journal {
         if folder.is_some() {
             book.folder_dirty = false;
         }
+        let mut news = false;
         for (stream, next) in written {
-            book.state.synced.insert(stream, next);
+            news |= book.state.synced.insert(stream, next) != Some(next);
             let Some(log) = book.streams.get_mut(&stream) else { continue };
             for segment in log.segments.iter_mut().filter(|segment| segment.extent.end <= next) {
                 segment.dirty = false;
@@ -302,7 +303,8 @@ impl Journal {
                 }
             }
         }
-        Ok(())
+        // Until this is written, damage to the newest records would pass for a write that was cut short.
+        if news { self.persist(&mut book, false) } else { Ok(()) }
     }
 
     /// Syncs by time and by bytes until `token` is cancelled, and once more then.
