@@ -7,11 +7,7 @@ use std::{
 };
 
 use http::{Method, Request, Response};
-use kube::{
-    Client,
-    api::DynamicObject,
-    client::Body,
-};
+use kube::{Client, api::DynamicObject, client::Body};
 use serde_json::{Value, json};
 
 use crate::rollout::{Installation, Object};

@@ -13,11 +13,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// All that can be known, sorted: addresses and CIDRs. What can't be read is left out and said.
 pub async fn denied(client: &Client) -> Vec<String> {
-    let mut denied: BTreeSet<String> = std::env::var(API_SERVER).ok().filter(|address| !address.is_empty()).into_iter().collect();
+    let mut denied: BTreeSet<String> =
+        std::env::var(API_SERVER).ok().filter(|address| !address.is_empty()).into_iter().collect();
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
     match within(slices.get_opt(SLICE)).await {
         Ok(slice) => denied.extend(slice.into_iter().flat_map(|slice| slice.endpoints).flat_map(|e| e.addresses)),
-        Err(error) => tracing::warn!(error, "the API server's addresses are not known: registries are not kept from them"),
+        Err(error) => {
+            tracing::warn!(error, "the API server's addresses are not known: registries are not kept from them")
+        }
     }
     let ranges: Api<ServiceCIDR> = Api::all(client.clone());
     match within(ranges.list(&ListParams::default())).await {

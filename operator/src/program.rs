@@ -69,7 +69,8 @@ pub async fn run(arguments: Arguments, settings: OperatorSettings) -> anyhow::Re
     let mut http = spawn(health::serve(arguments.http, health.clone(), registry, about, election.clone()));
 
     let policies = Policies::start(&client, &work);
-    let rules = RuleBook::start(&client, policies.clone(), installation.exempt_namespaces.iter().cloned().collect(), &work);
+    let rules =
+        RuleBook::start(&client, policies.clone(), installation.exempt_namespaces.iter().cloned().collect(), &work);
     let nodes = NodeRegistry::default();
     let cluster = ClusterNodes::start(&client, &work);
     let pods = pods::start(&client, &work);
@@ -79,7 +80,12 @@ pub async fn run(arguments: Arguments, settings: OperatorSettings) -> anyhow::Re
 
     let tls = ServerTls::default();
     let (served, serving) = watch::channel(None);
-    tokio::spawn(work.clone().run_until_cancelled_owned(serving::follow(live.clone(), tls.clone(), served, certificate)));
+    tokio::spawn(work.clone().run_until_cancelled_owned(serving::follow(
+        live.clone(),
+        tls.clone(),
+        served,
+        certificate,
+    )));
     let ready = {
         let (rules, cluster, pods, live) = (rules.clone(), cluster.clone(), pods.clone(), live.clone());
         async move {

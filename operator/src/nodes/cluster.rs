@@ -88,7 +88,8 @@ fn cluster_node(node: &Node) -> ClusterNode {
     let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or_default();
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
-    let since = ready.and_then(|ready| ready.last_transition_time.as_ref()).or(node.metadata.creation_timestamp.as_ref());
+    let since =
+        ready.and_then(|ready| ready.last_transition_time.as_ref()).or(node.metadata.creation_timestamp.as_ref());
     ClusterNode {
         usable: !cordoned && ready.is_some_and(|ready| ready.status == "True"),
         since: since.map(|time| time.0),

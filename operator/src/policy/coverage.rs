@@ -148,7 +148,8 @@ impl Survey {
             _ => &[],
         });
         let missing: BTreeSet<_> = self.missing().map(|(_, reason, _)| reason).collect();
-        let of_pods = self.reasons.keys().filter(|reason| !missing.contains(reason) && **reason != CoverageReason::NotObserved);
+        let of_pods =
+            self.reasons.keys().filter(|reason| !missing.contains(reason) && **reason != CoverageReason::NotObserved);
         said.chain(of_pods).filter(|reason| **reason != CoverageReason::Unarmed).copied().collect()
     }
 
@@ -177,9 +178,7 @@ impl Fleet<'_> {
                 missing(view.status.reasons.first().copied().unwrap_or(CoverageReason::ProbeDetached))
             }
             Some(view) if !holds(&view.status.rules_hash) => missing(CoverageReason::NotObserved),
-            Some(view) => {
-                Standing::Observing { kills: view.status.kill_armed, reasons: view.status.reasons.clone() }
-            }
+            Some(view) => Standing::Observing { kills: view.status.kill_armed, reasons: view.status.reasons.clone() },
         }
     }
 }

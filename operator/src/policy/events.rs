@@ -32,7 +32,8 @@ pub fn events(old: Option<&ZastavaPolicyStatus>, new: &ZastavaPolicyStatus) -> V
     if let Some(now) = find(Some(new), types::READY).filter(|_| !told) {
         let before = find(old, types::READY);
         if before.is_none_or(|before| (&before.status, &before.reason) != (&now.status, &now.reason)) {
-            let expected = [reasons::AVAILABLE, reasons::PROGRESSING, reasons::SUSPENDED].contains(&now.reason.as_str());
+            let expected =
+                [reasons::AVAILABLE, reasons::PROGRESSING, reasons::SUSPENDED].contains(&now.reason.as_str());
             let type_ = if expected { EventType::Normal } else { EventType::Warning };
             events.push(event(type_, types::READY, &now.reason, now.message));
         }

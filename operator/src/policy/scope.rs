@@ -66,7 +66,12 @@ impl Scope {
     }
 
     /// The pods it speaks for, of those that have not ended; `namespaces` holds the labels of all that are not exempt.
-    pub fn matched(&self, pods: &[Arc<Pod>], namespaces: &BTreeMap<String, Labels>, names: &mut Names) -> Vec<Arc<Pod>> {
+    pub fn matched(
+        &self,
+        pods: &[Arc<Pod>],
+        namespaces: &BTreeMap<String, Labels>,
+        names: &mut Names,
+    ) -> Vec<Arc<Pod>> {
         let of = |pod: &&Arc<Pod>| {
             !pod.finished
                 && namespaces.get(&pod.namespace).is_some_and(|labels| self.namespaces.matches(labels))

@@ -173,11 +173,14 @@ impl Writing {
 
     fn refused(&mut self, refusal: &Refusal) {
         let (reason, message) = match refusal {
-            Refusal::Suspended => (reasons::SUSPENDED, "spec.suspend is true: the policy is out of force at both ends".into()),
-            Refusal::Invalid(why) => (reasons::INVALID, format!("the policy is out of force: {why}")),
-            Refusal::NotSupported(fields) => {
-                (reasons::NOT_SUPPORTED, format!("the policy is out of force, this version can't honour: {}", fields.join(", ")))
+            Refusal::Suspended => {
+                (reasons::SUSPENDED, "spec.suspend is true: the policy is out of force at both ends".into())
             }
+            Refusal::Invalid(why) => (reasons::INVALID, format!("the policy is out of force: {why}")),
+            Refusal::NotSupported(fields) => (
+                reasons::NOT_SUPPORTED,
+                format!("the policy is out of force, this version can't honour: {}", fields.join(", ")),
+            ),
         };
         // A suspended policy is as a person wants it: nobody has to do anything.
         let stalled = !matches!(refusal, Refusal::Suspended);

@@ -115,7 +115,8 @@ mod tests {
             finding("big", &severe("High", &["1", "2", "3", "4", "5"]), false),
             finding("quiet", &severe("Critical", &["quiet-1"]), true),
         ];
-        let pods = [pod("web", "web-1"), pod("web", "web-2"), pod("db", "db-1"), pod("big", "6"), pod("quiet", "quiet-1")];
+        let pods =
+            [pod("web", "web-1"), pod("web", "web-2"), pod("db", "db-1"), pod("big", "6"), pod("quiet", "quiet-1")];
         let tallies = tally(&findings);
         let tally = &tallies["p"];
         assert_eq!(tally.totals, FindingTotals { high: 2, medium: 1, ..FindingTotals::default() });

@@ -128,7 +128,8 @@ impl Writer {
             return None;
         }
         let (now, views, pods) = (Timestamp::now(), self.nodes.all(), self.pods.live());
-        let deployed = self.live.snapshot().get(Object::ObserverDaemonSet).and_then(|o| o.metadata.creation_timestamp.clone());
+        let deployed =
+            self.live.snapshot().get(Object::ObserverDaemonSet).and_then(|o| o.metadata.creation_timestamp.clone());
         let fleet = Fleet {
             nodes: &cluster,
             views: &views,
@@ -172,7 +173,8 @@ impl Writer {
             let again = self.tell(policy, status, told, now).await;
             next = [next, waits, again].into_iter().flatten().min();
         }
-        let short = told.webhook_short.map(|since| GRACE.saturating_sub(since.elapsed())).filter(|wait| !wait.is_zero());
+        let short =
+            told.webhook_short.map(|since| GRACE.saturating_sub(since.elapsed())).filter(|wait| !wait.is_zero());
         let settling = (!self.nodes.settled()).then_some(LATER);
         [next, short, settling].into_iter().flatten().min()
     }

@@ -201,9 +201,9 @@ impl Pass<'_> {
         }
         self.sync(Object::WebhookTrust, Some(webhook_trust)).await;
         self.sync(Object::ObserverTrust, Some(observer_trust)).await;
-        let parts = webhook.as_ref().map(|WebhookResources { settings, service, budget, deployment }| {
-            (settings, service, budget, deployment)
-        });
+        let parts = webhook
+            .as_ref()
+            .map(|WebhookResources { settings, service, budget, deployment }| (settings, service, budget, deployment));
         self.sync(Object::WebhookSettings, parts.map(|p| p.0)).await;
         self.sync(Object::WebhookService, parts.map(|p| p.1)).await;
         self.sync(Object::WebhookBudget, parts.map(|p| p.2)).await;

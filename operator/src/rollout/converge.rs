@@ -142,7 +142,9 @@ impl Pass {
             outcome.again
         };
         let report = match self.applier.rollout(resources, installation, snapshot).await {
-            Ok(applied) => Report { deployed: Some(Deployed::new(&applied, &plan, outcome.serving)), faults: Vec::new() },
+            Ok(applied) => {
+                Report { deployed: Some(Deployed::new(&applied, &plan, outcome.serving)), faults: Vec::new() }
+            }
             Err(faults) => Report { deployed: None, faults },
         };
         (report, again)

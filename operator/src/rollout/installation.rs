@@ -83,7 +83,8 @@ impl Installation {
     /// # Errors
     /// When the webhook's settings can't be expressed.
     pub fn new(settings: OperatorSettings, namespace: &str, denied: Vec<String>) -> Result<Self, serde_json::Error> {
-        let OperatorSettings { tenant: _, cluster: _, exempt_namespaces, images, admission, observer, registries } = settings;
+        let OperatorSettings { tenant: _, cluster: _, exempt_namespaces, images, admission, observer, registries } =
+            settings;
         let mut exempt_namespaces = exempt_namespaces;
         exempt_namespaces.extend([namespace.to_owned(), observer.namespace.clone()]);
         exempt_namespaces.sort();

@@ -120,7 +120,10 @@ impl Snapshot {
     }
 
     /// The object as its type, if it is there and of that type.
-    pub fn typed<K: Resource<DynamicType = (), Scope = S> + DeserializeOwned, S: Scope>(&self, object: Object) -> Option<K> {
+    pub fn typed<K: Resource<DynamicType = (), Scope = S> + DeserializeOwned, S: Scope>(
+        &self,
+        object: Object,
+    ) -> Option<K> {
         let value = serde_json::to_value(self.get(object)?).ok()?;
         serde_json::from_value(value).ok()
     }

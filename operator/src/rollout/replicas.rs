@@ -101,19 +101,20 @@ pub struct Probes {
 impl Probes {
     /// Asks each replica that is not known to serve `leaf`, all at once.
     pub async fn ask(&mut self, replicas: &[Replica], name: &str, bundle: &TrustBundle, leaf: Option<&str>) {
-        self.known.retain(|uid, served| {
-            replicas.iter().any(|r| r.uid == *uid) && Some(served.fingerprint.as_str()) == leaf
-        });
+        self.known
+            .retain(|uid, served| replicas.iter().any(|r| r.uid == *uid) && Some(served.fingerprint.as_str()) == leaf);
         let open = replicas.iter().filter(|r| !self.known.contains_key(&r.uid));
-        let asked = open.filter_map(|r| Some((r.uid.clone(), SocketAddr::new(r.address?, PORT)))).map(|(uid, address)| async move {
-            match probe(address, name, bundle).await {
-                Ok(served) => Some((uid, served)),
-                Err(error) => {
-                    tracing::debug!(%error, category = error.category(), "webhook replica was not asked");
-                    None
+        let asked = open.filter_map(|r| Some((r.uid.clone(), SocketAddr::new(r.address?, PORT)))).map(
+            |(uid, address)| async move {
+                match probe(address, name, bundle).await {
+                    Ok(served) => Some((uid, served)),
+                    Err(error) => {
+                        tracing::debug!(%error, category = error.category(), "webhook replica was not asked");
+                        None
+                    }
                 }
-            }
-        });
+            },
+        );
         self.known.extend(futures::future::join_all(asked).await.into_iter().flatten());
     }
 

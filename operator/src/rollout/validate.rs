@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 use zastava_crds::policy::{
-    AdmissionSpec, Digests, DriftAction, FailurePolicy, LabelSelector, Mode, ZastavaPolicy, supported::unsupported_fields,
+    AdmissionSpec, Digests, DriftAction, FailurePolicy, LabelSelector, Mode, ZastavaPolicy,
+    supported::unsupported_fields,
 };
 
 use super::installation::Installation;

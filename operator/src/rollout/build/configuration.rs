@@ -36,10 +36,9 @@ pub(super) fn build(
     let meta: ObjectMeta = metadata(installation, Component::Webhook, NAME, None, owner);
     let entry = Entry { installation, bundle };
     Configurations {
-        mutating: plan.pins.then(|| MutatingWebhookConfiguration {
-            metadata: meta.clone(),
-            webhooks: Some(vec![entry.pinning()]),
-        }),
+        mutating: plan
+            .pins
+            .then(|| MutatingWebhookConfiguration { metadata: meta.clone(), webhooks: Some(vec![entry.pinning()]) }),
         validating: ValidatingWebhookConfiguration {
             metadata: meta,
             webhooks: Some(plan.gates.iter().flat_map(|gate| entry.gate(gate)).collect()),
@@ -168,7 +167,11 @@ fn images_changed() -> MatchCondition {
             ("ephemeralContainers", containers),
             ("volumes", volumes),
         ] {
-            any.push(format!("{} != {}", images("object", path, field, entry), images("oldObject", path, field, entry)));
+            any.push(format!(
+                "{} != {}",
+                images("object", path, field, entry),
+                images("oldObject", path, field, entry)
+            ));
         }
     }
     MatchCondition { name: "images-changed".to_owned(), expression: any.join(" || ") }

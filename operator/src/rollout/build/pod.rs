@@ -109,10 +109,7 @@ pub(super) fn intake_volumes() -> (Vec<Volume>, Vec<VolumeMount>) {
             ..Volume::default()
         },
     ];
-    let mounts = vec![
-        mount("intake-ca", INTAKE_CA, true),
-        mount("intake-token", INTAKE_TOKEN, true),
-    ];
+    let mounts = vec![mount("intake-ca", INTAKE_CA, true), mount("intake-token", INTAKE_TOKEN, true)];
     (volumes, mounts)
 }
 

@@ -67,13 +67,7 @@ fn everything_has_an_owner_where_garbage_collection_looks_for_it() {
         built(&plan(vec![gate("a")]), true, false);
     let WebhookResources { settings, service, budget, deployment } = webhook.unwrap();
     let Configurations { mutating, validating } = configurations.unwrap();
-    for object in [
-        webhook_trust.metadata,
-        settings.metadata,
-        service.metadata,
-        budget.metadata,
-        deployment.metadata,
-    ] {
+    for object in [webhook_trust.metadata, settings.metadata, service.metadata, budget.metadata, deployment.metadata] {
         assert_eq!(object.namespace.as_deref(), Some("zastava-system"));
         assert_eq!(object.owner_references.unwrap(), [owners().release]);
     }
@@ -137,8 +131,10 @@ fn only_pods_are_mutated_and_never_against_their_creation() {
 #[test]
 fn names_of_entries_are_told_apart_and_fit() {
     let long = |uid: &str| Gate { uid: uid.into(), ..gate(&"x".repeat(253)) };
-    let names: BTreeSet<_> =
-        webhooks(&plan(vec![long("1"), long("2"), gate("a")])).iter().map(|w| w["name"].as_str().unwrap().to_owned()).collect();
+    let names: BTreeSet<_> = webhooks(&plan(vec![long("1"), long("2"), gate("a")]))
+        .iter()
+        .map(|w| w["name"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(names.len(), 3);
     assert!(names.iter().all(|name| name.len() <= 253), "{names:?}");
 }
@@ -147,7 +143,8 @@ fn names_of_entries_are_told_apart_and_fit() {
 fn every_field_of_a_match_condition_is_guarded() {
     let entries = webhooks(&plan(vec![gate("a")]));
     let condition = entries[0]["matchConditions"][0]["expression"].as_str().unwrap();
-    for path in ["spec.containers", "spec.template.spec.volumes", "spec.jobTemplate.spec.template.spec.initContainers"] {
+    for path in ["spec.containers", "spec.template.spec.volumes", "spec.jobTemplate.spec.template.spec.initContainers"]
+    {
         for root in ["object", "oldObject"] {
             assert!(condition.contains(&format!("has({root}.{path}) ? {root}.{path}.map(")), "{root}.{path}");
         }
@@ -174,7 +171,9 @@ fn the_observer_asks_for_what_the_reviewed_list_says_and_no_token_of_the_api() {
     assert_eq!(host, ["/run/containerd", "/sys/fs/bpf", "/var/lib/zastava"]);
     let kills = Plan { kills: true, ..plan(Vec::new()) };
     let container = &template(&kills).spec.unwrap().containers[0];
-    assert!(container.security_context.clone().unwrap().capabilities.unwrap().add.unwrap().contains(&"KILL".to_owned()));
+    assert!(
+        container.security_context.clone().unwrap().capabilities.unwrap().add.unwrap().contains(&"KILL".to_owned())
+    );
 }
 
 #[test]

@@ -7,8 +7,8 @@ use k8s_openapi::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
             Capabilities, ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, Lifecycle, LifecycleHandler,
-            PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecurityContext,
-            Service, ServicePort, ServiceSpec, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
+            PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, SecurityContext, Service, ServicePort,
+            ServiceSpec, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
         },
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
@@ -162,7 +162,10 @@ fn container(installation: &Installation, mounts: Vec<VolumeMount>) -> Container
         lifecycle: Some(Lifecycle {
             // Until every kube-proxy has taken the replica out of the service, it goes on answering; and where all
             // replicas go at once, until their successors are ready.
-            pre_stop: Some(LifecycleHandler { sleep: Some(SleepAction { seconds: 15 }), ..LifecycleHandler::default() }),
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds: 15 }),
+                ..LifecycleHandler::default()
+            }),
             ..Lifecycle::default()
         }),
         resources: Some(installation.webhook.placement.resources.clone()),

@@ -82,11 +82,7 @@ async fn the_first_pass_makes_all_secrets_and_the_second_writes_none() {
     let (outcome, writes) = scene.pass(0, false).await;
     assert_eq!(
         writes,
-        [
-            "apply zastava-ca (secrets)",
-            "apply zastava-webhook-tls (secrets)",
-            "apply zastava-intake-tls (secrets)",
-        ]
+        ["apply zastava-ca (secrets)", "apply zastava-webhook-tls (secrets)", "apply zastava-intake-tls (secrets)",]
     );
     assert_eq!(outcome.serving, 0);
     assert!(outcome.trust.webhook.contains(&scene.authority()));
