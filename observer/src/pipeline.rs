@@ -103,7 +103,7 @@ impl ObserverConfig {
             proc: PathBuf::from("/proc"),
             pending_age: Duration::from_secs(10),
             pending_max: 4096,
-            heartbeat_expiry: Duration::from_secs(180),
+            heartbeat_expiry: Duration::from_mins(3),
             self_test: self_test::own_command(),
         }
     }

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Everything is listed again after so long, whatever the stream says: runtimes lose events.
-const RELIST: Duration = Duration::from_secs(60);
+const RELIST: Duration = Duration::from_mins(1);
 /// Or after so long, where the runtime tells no events.
 const UNTOLD: Duration = Duration::from_secs(1);
 /// Listing on behalf of an unknown container is not done more often.

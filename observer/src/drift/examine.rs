@@ -121,16 +121,12 @@ impl Examiner {
         Err(problem)
     }
 
-    /// Forgets a container.
-    pub fn forget(&self, id: &str) {
-        self.roots.remove(id);
-    }
-
     /// Finds what a record is about: the script behind an interpreter if that is what drifted, else the file itself.
     pub fn locate(&self, record: &ExecRecord, container: &Container) -> Located {
-        let root = self.root(container, Some(record));
+        let root = self.root(container, Some(record)).ok();
+        let root = root.as_deref();
         if let Some(name) = script::name(record)
-            && let Some(located) = self.locate_script(record, container, root.as_deref().ok(), name)
+            && let Some(located) = self.locate_script(record, container, root, name)
             && (located.class.is_some() || record.class == KernelClass::Image)
         {
             return located;
@@ -138,7 +134,7 @@ impl Examiner {
         self.locate_file(record, container, root)
     }
 
-    fn locate_file(&self, record: &ExecRecord, container: &Container, root: io::Result<Arc<Root>>) -> Located {
+    fn locate_file(&self, record: &ExecRecord, container: &Container, root: Option<&Root>) -> Located {
         let class = match record.class {
             KernelClass::Image => None,
             KernelClass::Drift(class) => Some(class),
@@ -157,9 +153,9 @@ impl Examiner {
         };
         let mut located = Located { class, path_holds, file, content: Err(String::new()), lower: None, verified: None };
         let Some(class) = class else { return located };
-        located.content = self.content(record, container, root.as_deref().ok());
+        located.content = self.content(record, container, root);
         if matches!(class, DriftClass::New | DriftClass::CopiedUp) && !record.has(flags::PATH_CUT) {
-            let overlay = root.as_deref().ok().and_then(|root| root.overlay.as_ref());
+            let overlay = root.and_then(|root| root.overlay.as_ref());
             // A path through a namespace of its own making names nothing of the image.
             let lower = overlay.filter(|_| path_holds).map(|o| o.open_lower(&self.host_root(), &record.path));
             located.lower = lower.and_then(Result::ok).flatten();
@@ -343,13 +339,6 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
             map.clear();
         }
         map.insert(key, value);
-    }
-
-    fn remove<Q: Eq + Hash + ?Sized>(&self, key: &Q)
-    where
-        K: std::borrow::Borrow<Q>,
-    {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 

@@ -156,11 +156,12 @@ impl Ground {
     /// Enters cgroup and mount namespace as a runtime would, and reads commands.
     fn container(&self) -> Inside {
         let work = self.folder.path().join("work");
-        let join: String = self
+        let join: Vec<String> = self
             .cgroups
             .iter()
             .map(|cgroup| format!("echo $$ > {}/cgroup.procs; ", cgroup.join(&self.id).display()))
             .collect();
+        let join = join.concat();
         let folder = self.folder.path().display();
         let layers =
             format!("lowerdir={folder}/lower,upperdir={}/upper,workdir={}/work", work.display(), work.display());
@@ -212,14 +213,15 @@ impl Ground {
         // Containers of others may run on this machine: they are waited for, but not for long.
         config.pending_age = Duration::from_secs(2);
         let host_pid = std::process::id();
-        let settings = Settings { proc: "/proc".into(), host_pid, heartbeat_expiry: Duration::from_secs(60) };
+        let settings = Settings { proc: "/proc".into(), host_pid, heartbeat_expiry: Duration::from_mins(1) };
         let probe = attach(&Pins::new(&config.bpffs), &settings).unwrap();
         let adopted = probe.adopted;
         // The containers' first processes are this process's children: they are no self-tests.
         probe.maps.set_config(|config| config.agent = 0).unwrap();
         let identity = Identity::read("node", Path::new("/proc")).unwrap();
         let token = CancellationToken::new();
-        let (running, threads) = Running::start(&config, &identity, store.clone(), probe, &token).unwrap();
+        let (running, threads) =
+            Running::start(&config, &identity, &(store.clone() as Arc<dyn Store>), probe, &token).unwrap();
         running.shared.examiner.set_host(std::process::id());
         Observing { running, threads, token, adopted }
     }

@@ -5,7 +5,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -57,21 +57,17 @@ impl Running {
     pub fn start(
         config: &ObserverConfig,
         identity: &Identity,
-        store: Arc<dyn Store>,
+        store: &Arc<dyn Store>,
         probe: Probe,
         token: &CancellationToken,
     ) -> Result<(Self, Vec<JoinHandle<()>>), ProbeError> {
-        let failed = |problem: String| ProbeError::Refused(problem);
+        let failed = |error: std::io::Error| ProbeError::Refused(error.to_string());
         let Probe { maps, routine, urgent, statistics, .. } = probe;
-        let wakes: Vec<OwnedFd> = (0..2)
-            .map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK))
+        let counters: Vec<OwnedFd> = (0..2)
+            .map(|_| eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from))
             .collect::<Result<_, _>>()
-            .map_err(|error| failed(error.to_string()))?;
-        let ours: Vec<OwnedFd> = wakes
-            .iter()
-            .map(OwnedFd::try_clone)
-            .collect::<Result<_, _>>()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(failed)?;
+        let ours: Vec<OwnedFd> = counters.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>().map_err(failed)?;
         let wakers = Wakers::new(ours);
         let changed = wakers.clone();
         let register = Arc::new(Register::new(maps.clone(), move || changed.wake())?);
@@ -85,11 +81,10 @@ impl Running {
             runtime: AtomicBool::new(false),
             store: AtomicBool::new(true),
             self_test: watch::Sender::new(0),
-            runtime_mntns: AtomicU64::new(0),
         });
         let book = Book::open(maps.clone())?;
         let mut threads = Vec::new();
-        for (ring, wake) in [routine, urgent].into_iter().zip(wakes) {
+        for (ring, wake) in [routine, urgent].into_iter().zip(counters) {
             let judge = Judge {
                 identity: identity.clone(),
                 examiner: examiner.clone(),
@@ -100,7 +95,7 @@ impl Running {
             let token = token.clone();
             let name = format!("ring-{}", <&str>::from(worker.ring.lane()));
             let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&token));
-            threads.push(thread.map_err(|error| failed(error.to_string()))?);
+            threads.push(thread.map_err(failed)?);
         }
         let observing = Arc::new(AtomicBool::new(false));
         Ok((Self { shared, statistics: Arc::new(statistics), wakers, book, observing }, threads))

@@ -4,7 +4,7 @@ use std::{
     os::fd::OwnedFd,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -51,8 +51,6 @@ pub struct Shared {
     pub store: AtomicBool,
     /// Pid of the last self-test that came through the ring.
     pub self_test: watch::Sender<u32>,
-    /// Mount namespace of the runtime; 0 before it is known.
-    pub runtime_mntns: AtomicU64,
 }
 
 impl RuntimeState for Shared {
@@ -62,7 +60,6 @@ impl RuntimeState for Shared {
         match namespace(&self.proc.join(pid.to_string()).join("ns/mnt")) {
             Ok(mntns) => {
                 self.examiner.set_host(pid);
-                self.runtime_mntns.store(u64::from(mntns), Ordering::Relaxed);
                 if let Err(error) = self.maps.set_config(|config| config.runtime_mntns = mntns) {
                     tracing::error!(%error, category = error.category(), "the probe does not know the runtime");
                 }

@@ -127,7 +127,7 @@ impl Life {
     /// Observes until the token ends it, or the probe is gone.
     async fn observe(&self, probe: Probe) -> Result<(), ProbeError> {
         let token = self.token.child_token();
-        let (running, threads) = Running::start(&self.config, &self.identity, self.store.clone(), probe, &token)?;
+        let (running, threads) = Running::start(&self.config, &self.identity, &self.store, probe, &token)?;
         let (sockets, shared) = (self.config.cri_sockets.clone(), running.shared.clone());
         let follower = token.clone();
         let follow = tokio::spawn(async move { follow(sockets, shared.as_ref(), follower).await });
@@ -157,18 +157,16 @@ impl Life {
             tokio::select! {
                 () = self.token.cancelled() => return Ok(()),
                 // When nobody holds the observer any more, the rules it has stay.
-                changed = told.changed(), if open => match changed {
-                    Err(_) => open = false,
-                    Ok(()) => {
-                        let rules = told.borrow_and_update().clone();
-                        let register = running.shared.register.clone();
-                        blocking(move || {
-                            register.set_rules(&rules);
-                            Ok(())
-                        })
-                        .await?;
-                    }
-                },
+                changed = told.changed(), if open => {
+                    open = changed.is_ok();
+                    let rules = told.borrow_and_update().clone();
+                    let register = running.shared.register.clone();
+                    blocking(move || {
+                        register.set_rules(&rules);
+                        Ok(())
+                    })
+                    .await?;
+                }
                 _ = tick.tick() => {
                     let running = running.clone();
                     let (observed, pinned) =

@@ -217,11 +217,11 @@ fn finish(
         Ring::new(lane, MapData::from_pin(pins.map(name)).map_err(ProbeError::map(name))?)
     };
     let (routine, urgent) = (ring(Lane::Routine)?, ring(Lane::Urgent)?);
-    let pidns = namespace(&settings.proc.join("self/ns/pid"))?;
+    let pid_namespace = namespace(&settings.proc.join("self/ns/pid"))?;
     let host_mntns = namespace(&settings.proc.join(settings.host_pid.to_string()).join("ns/mnt"))?;
     let expiry = u64::try_from(settings.heartbeat_expiry.as_nanos()).unwrap_or(u64::MAX);
     maps.set_config(|config| {
-        config.pidns = pidns;
+        config.pidns = pid_namespace;
         config.host_mntns = host_mntns;
         // Until the runtime is known to live elsewhere, or where an earlier agent knew it to.
         if config.runtime_mntns == 0 {

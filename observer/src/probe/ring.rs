@@ -67,7 +67,7 @@ impl Ring {
         let fd = map.fd().as_fd();
         let consumer = Mapping::new(fd, page, libc::PROT_READ | libc::PROT_WRITE, 0).map_err(failed)?;
         let producer = Mapping::new(fd, whole, libc::PROT_READ, page).map_err(failed)?;
-        Ok(Self { lane, consumer, producer, size, page, map })
+        Ok(Self { lane, map, consumer, producer, size, page })
     }
 
     /// Which one it is.
@@ -149,7 +149,7 @@ impl Mapping {
     }
 
     fn word(&self, at: usize) -> Option<&AtomicU32> {
-        if at % 4 != 0 || at + 4 > self.length.get() {
+        if !at.is_multiple_of(4) || at + 4 > self.length.get() {
             return None;
         }
         // SAFETY: inside of the mapping and aligned.

@@ -183,8 +183,8 @@ struct Entry {
 impl Ledger {
     /// The ledger of a ring whose consumer position is `consumer`: the tally may be ahead of it by an agent's death.
     pub fn new(book: Book, lane: Lane, consumer: u64) -> Self {
-        let consumed = consumer.max(book.position(lane));
-        Self { book, lane, consumed, read: consumed, open: VecDeque::new() }
+        let start = consumer.max(book.position(lane));
+        Self { book, lane, consumed: start, read: start, open: VecDeque::new() }
     }
 
     /// Where the next record is to be read.

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A removed container is remembered for so long, for records that come late.
-const REMEMBERED: Duration = Duration::from_secs(300);
+const REMEMBERED: Duration = Duration::from_mins(5);
 /// A namespace that the rules don't name is new for so long, then exempt.
 const NEW_NAMESPACE: Duration = Duration::from_secs(5);
 /// Ids of containers that are not the runtime's.
@@ -39,6 +39,9 @@ pub enum Lookup {
     /// All that is needed.
     Known(Arc<Container>, Arc<[Arc<Policy>]>),
 }
+
+/// A container and the policies that hold for it.
+pub type Ruled = (Arc<Container>, Arc<[Arc<Policy>]>);
 
 /// All containers and the rules for them.
 pub struct Register {
@@ -97,7 +100,7 @@ impl Register {
     }
 
     /// Containers that run, with the policies that hold for each.
-    pub fn running(&self) -> Vec<(Arc<Container>, Arc<[Arc<Policy>]>)> {
+    pub fn running(&self) -> Vec<Ruled> {
         let inner = self.lock();
         let running = inner.containers.values().filter(|entry| entry.removed.is_none() && entry.container.running);
         running.filter_map(|entry| Some((entry.container.clone(), entry.policies.clone()?))).collect()
@@ -256,21 +259,16 @@ impl Inner {
     fn put(&mut self, container: Container) {
         let id = container.reference.container_id.clone();
         self.strangers.remove(&id);
-        match self.containers.get_mut(&id) {
-            Some(entry) => {
-                entry.container = Arc::new(container);
-                entry.removed = None;
-            }
-            None => {
-                let entry = Entry {
-                    container: Arc::new(container),
-                    policies: None,
-                    in_kernel: None,
-                    first_seen: Instant::now(),
-                    removed: None,
-                };
-                self.containers.insert(id, entry);
-            }
-        }
+        let container = Arc::new(container);
+        let fresh = || Entry {
+            container: container.clone(),
+            policies: None,
+            in_kernel: None,
+            first_seen: Instant::now(),
+            removed: None,
+        };
+        let entry = self.containers.entry(id).or_insert_with(fresh);
+        entry.container = container.clone();
+        entry.removed = None;
     }
 }
