@@ -19,7 +19,7 @@ const UNTOLD: Duration = Duration::from_secs(1);
 /// Listing on behalf of an unknown container is not done more often.
 const PACE: Duration = Duration::from_millis(500);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LAST_BACKOFF: Duration = Duration::from_secs(10);
+const LAST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Who is told.
 pub trait RuntimeState: Send + Sync {
@@ -49,7 +49,7 @@ pub async fn follow<S: RuntimeState>(folders: Vec<PathBuf>, state: &S, token: Ca
                 state.gone(&error);
             }
         }
-        // A session that lasted was a good one.
+        // A session that lasted was a good one; the socket is of this node, so trying often costs nothing.
         if connected.elapsed() > LAST_BACKOFF {
             backoff = FIRST_BACKOFF;
         }
