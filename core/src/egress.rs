@@ -20,6 +20,8 @@ use reqwest::{
     redirect::Policy,
 };
 
+/// The 96 bits of 64:ff9b::/96 (<https://www.rfc-editor.org/rfc/rfc6052>).
+const NAT64: u128 = 0x0064_ff9b_0000_0000_0000_0000;
 /// Redirects that are followed at most.
 const MAX_REDIRECTS: usize = 5;
 
@@ -214,13 +216,11 @@ fn configured_host(written: &str) -> Result<(String, Option<u16>), GuardError> {
 fn plain(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     let IpAddr::V6(v6) = v6.to_canonical() else { return v6.to_canonical() };
-    let [a, b, c, d, e, f, high, low] = v6.segments();
-    let is_nat64 = (a, b, c, d, e, f) == (0x64, 0xff9b, 0, 0, 0, 0);
-    let is_compatible =
-        (a, b, c, d, e, f) == (0, 0, 0, 0, 0, 0) && !matches!(v6, Ipv6Addr::LOCALHOST | Ipv6Addr::UNSPECIFIED);
-    if is_nat64 || is_compatible {
-        let [[w, x], [y, z]] = [high.to_be_bytes(), low.to_be_bytes()];
-        return IpAddr::V4(Ipv4Addr::new(w, x, y, z));
+    let prefix = v6.to_bits() >> 32;
+    let is_compatible = prefix == 0 && !matches!(v6, Ipv6Addr::LOCALHOST | Ipv6Addr::UNSPECIFIED);
+    if prefix == NAT64 || is_compatible {
+        let [.., one, two, three, four] = v6.octets();
+        return IpAddr::V4(Ipv4Addr::new(one, two, three, four));
     }
     IpAddr::V6(v6)
 }

@@ -12,7 +12,7 @@ use super::{MAX_RECEIPT_BYTES, Retry, RetryReason};
 /// Characters of other people's words in a message of ours.
 const MAX_TEXT: usize = 300;
 /// Longest pause that the intake may ask for.
-const MAX_AFTER: Duration = Duration::from_secs(60);
+const MAX_AFTER: Duration = Duration::from_mins(1);
 
 /// What came back.
 #[derive(Debug)]

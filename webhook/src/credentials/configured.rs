@@ -67,7 +67,7 @@ pub async fn run(
                 settled(known.settled());
             }
             Err(error) => {
-                tracing::warn!(secret = name, %error, "credentials of a registry are not watched, trying again")
+                tracing::warn!(secret = name, %error, "credentials of a registry are not watched, trying again");
             }
         }
     }

@@ -23,7 +23,10 @@ pub struct CertificateError {
 impl CertificateError {
     /// The closed class, for metrics.
     pub fn category(&self) -> &'static str {
-        "certificate"
+        match self.entry {
+            CERT => "certificate_chain",
+            _ => "certificate_key",
+        }
     }
 }
 

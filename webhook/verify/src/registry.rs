@@ -33,7 +33,7 @@ use crate::{
 pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 /// Bytes of small content (manifests, signatures) kept in memory.
 const CONTENT_CACHE_BYTES: u64 = 8 * 1024 * 1024;
-const CONTENT_TTL: Duration = Duration::from_secs(600);
+const CONTENT_TTL: Duration = Duration::from_mins(10);
 const MAX_TOKENS: u64 = 10_000;
 
 /// What is configured for one registry.

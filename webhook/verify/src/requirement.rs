@@ -238,7 +238,7 @@ fn parse_age(value: &str) -> Result<std::time::Duration, RequirementError> {
 fn keys_hash(signatures: &[SignatureRequirement]) -> Sha256Digest {
     let mut text = String::new();
     for signature in signatures {
-        text.push_str(&format!("{}\n{}\n", signature.name, signature.threshold));
+        text.extend([signature.name.as_str(), "\n", &signature.threshold.to_string(), "\n"]);
         for authority in &signature.authorities {
             text.push_str(authority.key.fingerprint().as_str());
             text.push('\n');

@@ -74,11 +74,11 @@ pub struct VerifierSettings {
 impl Default for VerifierSettings {
     fn default() -> Self {
         Self {
-            proof_ttl: Duration::from_secs(600),
+            proof_ttl: Duration::from_mins(10),
             refusal_ttl: Duration::from_secs(5),
             unknown_ttl: Duration::from_secs(2),
             max_verdicts: 20_000,
-            work_timeout: Duration::from_secs(60),
+            work_timeout: Duration::from_mins(1),
             concurrency: 64,
             max_waiting: 1024,
         }

@@ -22,10 +22,10 @@ use crate::{
 };
 
 /// A registry that names no lifetime means 60 s.
-const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
 /// A token is given up this long before it ends, so that it doesn't end on its way.
 const MARGIN: Duration = Duration::from_secs(10);
-const MAX_LIFETIME: Duration = Duration::from_secs(3600);
+const MAX_LIFETIME: Duration = Duration::from_hours(1);
 const MAX_TOKEN_ANSWER: usize = 128 * 1024;
 
 /// Tokens are shared by those who hold the same credentials for the same repository, and by nobody else.

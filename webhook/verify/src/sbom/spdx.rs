@@ -42,7 +42,8 @@ struct ExternalRef {
 struct File {
     #[serde(rename = "SPDXID")]
     id: String,
-    file_name: String,
+    #[serde(rename = "fileName")]
+    path: String,
     #[serde(default)]
     checksums: Vec<Checksum>,
 }
@@ -58,7 +59,8 @@ struct Checksum {
 #[serde(rename_all = "camelCase")]
 struct Relationship {
     spdx_element_id: String,
-    relationship_type: String,
+    #[serde(rename = "relationshipType")]
+    kind: String,
     related_spdx_element: String,
 }
 
@@ -78,7 +80,7 @@ impl Document {
             packages.insert(package.id, number);
         }
         for relationship in self.relationships {
-            let (package, file) = match relationship.relationship_type.as_str() {
+            let (package, file) = match relationship.kind.as_str() {
                 "CONTAINS" => (relationship.spdx_element_id, relationship.related_spdx_element),
                 "CONTAINED_BY" => (relationship.related_spdx_element, relationship.spdx_element_id),
                 _ => continue,
@@ -94,7 +96,7 @@ impl Document {
                 .find(|checksum| checksum.algorithm == "SHA256")
                 .and_then(|checksum| sha256(&checksum.checksum_value));
             if let Some(hash) = hash {
-                files.list(&file.file_name, hash, owners.get(&file.id).copied())?;
+                files.list(&file.path, hash, owners.get(&file.id).copied())?;
             }
         }
         Ok(())

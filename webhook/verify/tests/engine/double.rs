@@ -185,7 +185,7 @@ impl Double {
             layer["annotations"] = json!({"dev.cosignproject.cosign/signature": signature});
             layer
         });
-        self.legacy(image, "sig", layers.collect());
+        self.legacy(image, "sig", &layers.collect::<Vec<_>>());
     }
 
     /// Legacy attestations: envelopes under the `.att` tag.
@@ -196,10 +196,10 @@ impl Double {
             layer["annotations"] = json!({"dev.cosignproject.cosign/signature": "", "predicateType": predicate_type});
             layer
         });
-        self.legacy(image, "att", layers.collect());
+        self.legacy(image, "att", &layers.collect::<Vec<_>>());
     }
 
-    fn legacy(&self, image: &Sha256Digest, suffix: &str, layers: Vec<Value>) {
+    fn legacy(&self, image: &Sha256Digest, suffix: &str, layers: &[Value]) {
         let mut config = self.blob(b"{\"legacy\":true}");
         config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
         let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
