@@ -116,8 +116,14 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let mut parts: JoinSet<(&'static str, Result<(), AgentError>)> = JoinSet::new();
     parts.spawn(async move { ("health", serving.await.map_err(AgentError::from)) });
     let (ending, syncing) = (token.clone(), token.clone());
-    parts.spawn(async move { ("state", Ok(state.run(ending).await)) });
-    parts.spawn(async move { ("sync", Ok(syncer.run(syncing).await)) });
+    parts.spawn(async move {
+        state.run(ending).await;
+        ("state", Ok(()))
+    });
+    parts.spawn(async move {
+        syncer.run(syncing).await;
+        ("sync", Ok(()))
+    });
     let observing = observe::run(board, boot_id, identified, token.clone());
     parts.spawn(async move { ("observation", observing.await) });
 

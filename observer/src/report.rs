@@ -56,7 +56,7 @@ pub struct Progress {
 pub struct Reporter<I> {
     journal: Journal,
     intake: I,
-    reporter: String,
+    mark: String,
     metrics: ReportMetrics,
     progress: watch::Sender<Progress>,
 }
@@ -76,8 +76,8 @@ impl<I: Intake> Reporter<I> {
         metrics: ReportMetrics,
         progress: watch::Sender<Progress>,
     ) -> Self {
-        let reporter = format!("node:{node_uid}/{}", journal.name());
-        Self { journal, intake, reporter, metrics, progress }
+        let mark = format!("node:{node_uid}/{}", journal.name());
+        Self { journal, intake, mark, metrics, progress }
     }
 
     /// Reports until `token` is cancelled. What is in flight then goes out again at the next start.
@@ -106,7 +106,7 @@ impl<I: Intake> Reporter<I> {
                 None => return,
             };
             self.stuck(None);
-            let mark = BatchMark { reporter: self.reporter.clone(), seq: batch.seq };
+            let mark = BatchMark { reporter: self.mark.clone(), seq: batch.seq };
             let records = batch.payloads.len();
             let Some(body) = encode::body(&mark, &batch) else {
                 // Impossible by its types; the batch stays, and says so at each attempt.
@@ -174,7 +174,7 @@ impl<I: Intake> Reporter<I> {
 
     fn acknowledged(&self, seq: Option<u64>) {
         let Some(seq) = seq.filter(|&seq| seq > 0) else { return };
-        let mark = BatchMark { reporter: self.reporter.clone(), seq };
+        let mark = BatchMark { reporter: self.mark.clone(), seq };
         self.progress.send_modify(|progress| progress.acknowledged = Some(mark));
     }
 

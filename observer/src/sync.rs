@@ -130,6 +130,6 @@ async fn changed(status: &mut watch::Receiver<Arc<NodeStatus>>, told: &NodeStatu
     tokio::time::sleep(HOLD_AT_LEAST).await;
     if status.wait_for(|status| telling(status) != *told).await.is_err() {
         // Nobody tells a state any more: the program ends.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -44,6 +44,9 @@ impl Authority {
     }
 }
 
+/// Statuses and bodies, in order.
+type Answers = VecDeque<(u16, Vec<u8>)>;
+
 /// One request as a replica saw it.
 struct Seen {
     peer: SocketAddr,
@@ -55,7 +58,7 @@ struct Seen {
 struct Replica {
     address: SocketAddr,
     handle: Handle<SocketAddr>,
-    answers: Arc<Mutex<VecDeque<(u16, Vec<u8>)>>>,
+    answers: Arc<Mutex<Answers>>,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -65,7 +68,7 @@ impl Replica {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
-        let answers: Arc<Mutex<VecDeque<(u16, Vec<u8>)>>> = Arc::default();
+        let answers: Arc<Mutex<Answers>> = Arc::default();
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let (script, log) = (answers.clone(), seen.clone());
         let router = Router::new().fallback(move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {

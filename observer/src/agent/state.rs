@@ -159,7 +159,7 @@ async fn changed<T>(receiver: Option<&mut watch::Receiver<T>>) {
         None => false,
     };
     if !changed {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

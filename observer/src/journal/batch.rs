@@ -62,10 +62,10 @@ impl Taken {
     }
 
     /// Takes from one shelf. False when the bound is met.
-    fn take(&mut self, shelf: &Shelf, bound: BatchBound) -> bool {
-        let mut extent = Extent { start: shelf.extent.start, end: shelf.extent.start };
+    fn take(&mut self, from: &Shelf, bound: BatchBound) -> bool {
+        let mut extent = Extent { start: from.extent.start, end: from.extent.start };
         let mut open = true;
-        'segments: for (path, base, used) in &shelf.segments {
+        'segments: for (path, base, used) in &from.segments {
             let bytes = match segment::read(path) {
                 Ok(bytes) => bytes,
                 Err(error) => {
@@ -77,7 +77,7 @@ impl Taken {
             let end = usize::try_from(*used).unwrap_or(usize::MAX).min(bytes.len());
             for found in Scan::new(&bytes[..end], *base) {
                 let Found::Record(Record { seq, payload, .. }, _) = found else { continue };
-                if seq < extent.start || seq >= shelf.extent.end {
+                if seq < extent.start || seq >= from.extent.end {
                     continue;
                 }
                 if !self.fits(payload.len(), bound) {
@@ -86,15 +86,15 @@ impl Taken {
                 }
                 self.bytes += payload.len() + bound.overhead;
                 self.payloads.push(payload.to_owned());
-                *self.found.entry(shelf.stream).or_default() += 1;
+                *self.found.entry(from.stream).or_default() += 1;
                 extent.end = seq + 1;
             }
         }
         if open {
-            extent.end = shelf.extent.end;
+            extent.end = from.extent.end;
         }
         if extent.end > extent.start {
-            self.extents.insert(shelf.stream, extent);
+            self.extents.insert(from.stream, extent);
         }
         open
     }

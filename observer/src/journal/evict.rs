@@ -90,7 +90,7 @@ impl Book {
     }
 
     /// Evicts segments whose last record is older than the bound.
-    pub fn expire(&mut self) -> Result<(), JournalError> {
+    pub fn expire(&mut self) {
         let bound = self.limits.age;
         let now = now_ms();
         let old = |segment: &Segment| match segment.touched {
@@ -108,7 +108,6 @@ impl Book {
                 self.evict(stream, 0);
             }
         }
-        Ok(())
     }
 
     fn held(&self, stream: Stream, extent: &Extent) -> bool {

@@ -134,7 +134,7 @@ mod tests {
         (bytes, payloads)
     }
 
-    fn records<'a>(bytes: &'a [u8]) -> Vec<(u64, &'a str)> {
+    fn records(bytes: &[u8]) -> Vec<(u64, &str)> {
         let found = Scan::new(bytes, 7).filter_map(|found| match found {
             Found::Record(record, _) => Some((record.seq, record.payload)),
             Found::Damage | Found::Torn => None,

@@ -91,9 +91,8 @@ impl Segment {
         let created = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
         let file = created.map_err(|e| JournalError::io("create", &path, e))?;
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size) {
-            Ok(()) => {}
             // Without preallocation a full disk is met by a write instead, which is dealt with alike.
-            Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
             Err(errno) => {
                 let error = JournalError::io("preallocate", &path, errno);
                 drop(file);

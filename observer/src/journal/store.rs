@@ -165,7 +165,7 @@ impl Book {
         }
         self.bytes -= freed;
         self.drop_done();
-        self.expire()?;
+        self.expire();
         let size = self.limits.segment_bytes;
         while self.bytes + size > self.limits.total_bytes {
             self.make_room(stream)?;

@@ -104,10 +104,9 @@ fn word_end(text: &str) -> usize {
     for (at, c) in text.char_indices() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if matches!(c, '"' | '\'') => quote = Some(c),
             None if c.is_whitespace() => return at,
-            None => {}
+            _ => {}
         }
     }
     text.len()
