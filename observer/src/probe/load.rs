@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::{
-        fd::{AsFd, AsRawFd as _},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
@@ -14,11 +14,11 @@ use std::{
 use aya::{
     Btf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{BtfTracePoint, ProgramFd, ProgramInfo, links::FdLink},
+    programs::{BtfTracePoint, links::FdLink},
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Maps, Pins, ProbeError, pins::MAPS, ring::Ring};
+use super::{Maps, Pins, ProbeError, maps::open_pin, pins::MAPS, ring::Ring};
 use crate::pipeline::Lane;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/exec.bpf.o"));
@@ -55,14 +55,14 @@ pub struct Probe {
 #[derive(Debug)]
 pub struct Statistics {
     proc: PathBuf,
-    program: ProgramFd,
+    program: OwnedFd,
     link: PathBuf,
 }
 
 impl Statistics {
     /// Execs for which the program was not called, since it was running on that CPU.
     pub fn recursion_misses(&self) -> io::Result<u64> {
-        let path = self.proc.join("self/fdinfo").join(self.program.as_fd().as_raw_fd().to_string());
+        let path = self.proc.join("self/fdinfo").join(self.program.as_raw_fd().to_string());
         let text = fs::read_to_string(path)?;
         let value = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
         Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
@@ -145,7 +145,7 @@ fn adopt(pins: &Pins, settings: &Settings) -> Result<Option<Probe>, ProbeError> 
     if maps.config()?.build != build() {
         return Ok(None);
     }
-    let Ok(program) = ProgramInfo::from_pin(pins.program()).and_then(|info| info.fd()) else { return Ok(None) };
+    let Ok(program) = open_pin(&pins.program()) else { return Ok(None) };
     finish(pins, settings, maps, program, true).map(Some)
 }
 
@@ -177,7 +177,7 @@ fn load(pins: &Pins, settings: &Settings, btf: &Btf) -> Result<Probe, ProbeError
     }
     program.pin(&next_program).map_err(refused)?;
     FdLink::from(link).pin(&next_link).map_err(refused)?;
-    let program = program.fd().and_then(|fd| fd.try_clone().map_err(Into::into)).map_err(refused)?;
+    let program = program.fd().map_err(refused)?.as_fd().try_clone_to_owned().map_err(refused)?;
     let maps = open_maps(pins)?;
     let probe = finish(pins, settings, maps, program, false)?;
     rename(&next_program, &pins.program())?;
@@ -209,7 +209,7 @@ fn finish(
     pins: &Pins,
     settings: &Settings,
     maps: Maps,
-    program: ProgramFd,
+    program: OwnedFd,
     adopted: bool,
 ) -> Result<Probe, ProbeError> {
     let ring = |lane: Lane| {

@@ -1,6 +1,15 @@
 //! The probe's maps, typed: mirrors the structs of bpf/record.h.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use aya::{
     Pod,
@@ -286,6 +295,30 @@ impl Maps {
 
     pub(super) fn set_settled(&self, index: u32, value: u64) -> Result<(), ProbeError> {
         lock(&self.settled).set(index, value, 0).map_err(ProbeError::map("settled"))
+    }
+}
+
+/// `BPF_OBJ_GET`'s part of `union bpf_attr`.
+#[repr(C)]
+struct ObjectAttributes {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Opens whatever is pinned there. aya's own way to a pinned program asks for it by its id again, which needs
+/// CAP_SYS_ADMIN.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    const BPF_OBJ_GET: libc::c_long = 7;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = ObjectAttributes { path: path.as_ptr().addr() as u64, fd: 0, flags: 0 };
+    let length = libc::c_long::try_from(size_of::<ObjectAttributes>()).unwrap_or(0);
+    // SAFETY: the kernel reads `length` bytes of attributes and the path they point to, both alive until it returns.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET, &raw const attributes, length) };
+    match libc::c_int::try_from(fd) {
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
