@@ -14,7 +14,16 @@ fn main() {
     let candidates = named.as_deref().map_or_else(|| vec!["clang-14", "clang"], |clang| vec![clang]);
     for clang in &candidates {
         let run = Command::new(clang)
-            .args(["-g", "-O2", "-Wall", "-Werror", "-target", "bpf", "-fdebug-prefix-map=.=/", "-fdebug-compilation-dir=/"])
+            .args([
+                "-g",
+                "-O2",
+                "-Wall",
+                "-Werror",
+                "-target",
+                "bpf",
+                "-fdebug-prefix-map=.=/",
+                "-fdebug-compilation-dir=/",
+            ])
             .arg("-c")
             .arg(&source)
             .arg("-o")

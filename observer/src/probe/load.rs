@@ -205,13 +205,7 @@ pub fn namespace(path: &Path) -> Result<u32, ProbeError> {
     Ok(u32::try_from(inode).unwrap_or(0))
 }
 
-fn finish(
-    pins: &Pins,
-    settings: &Settings,
-    maps: Maps,
-    program: OwnedFd,
-    adopted: bool,
-) -> Result<Probe, ProbeError> {
+fn finish(pins: &Pins, settings: &Settings, maps: Maps, program: OwnedFd, adopted: bool) -> Result<Probe, ProbeError> {
     let ring = |lane: Lane| {
         let name = Ring::map_name(lane);
         Ring::new(lane, MapData::from_pin(pins.map(name)).map_err(ProbeError::map(name))?)
