@@ -3,7 +3,7 @@
 use std::{collections::HashMap, hash::Hash, sync::Mutex, time::Duration};
 
 const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Back-off of one thing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// How long to wait after one more failure: 1 s, doubled each time, at most 60 s.
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let wait = FIRST.saturating_mul(1 << self.failures.min(6)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         wait
@@ -37,9 +37,9 @@ impl<K> Default for Backoffs<K> {
 
 impl<K: Eq + Hash> Backoffs<K> {
     /// How long to wait after one more failure of `key`.
-    pub fn next(&self, key: K) -> Duration {
+    pub fn wait(&self, key: K) -> Duration {
         let mut all = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.entry(key).or_default().next()
+        all.entry(key).or_default().wait()
     }
 
     /// It went well, or is gone.
@@ -55,10 +55,10 @@ mod tests {
     #[test]
     fn each_thing_waits_longer_by_itself_and_at_most_a_minute() {
         let all = Backoffs::default();
-        let waits: Vec<_> = (0..9).map(|_| all.next("a").as_secs()).collect();
+        let waits: Vec<_> = (0..9).map(|_| all.wait("a").as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert_eq!(all.next("b").as_secs(), 1);
+        assert_eq!(all.wait("b").as_secs(), 1);
         all.reset(&"a");
-        assert_eq!(all.next("a").as_secs(), 1);
+        assert_eq!(all.wait("a").as_secs(), 1);
     }
 }

@@ -109,7 +109,7 @@ impl Leadership {
     /// A leadership for tests of other rooms: held for as long as the returned guard lives.
     #[cfg(test)]
     pub fn held_for_tests() -> (Self, impl Send) {
-        let held_until = Some(Instant::now() + Duration::from_secs(3600));
+        let held_until = Some(Instant::now() + Duration::from_hours(1));
         let (tx, state) = watch::channel(State { held_until, term: 1, holder: None });
         (Self { state }, tx)
     }

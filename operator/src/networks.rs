@@ -19,7 +19,7 @@ pub async fn denied(client: &Client) -> Vec<String> {
     match within(slices.get_opt(SLICE)).await {
         Ok(slice) => denied.extend(slice.into_iter().flat_map(|slice| slice.endpoints).flat_map(|e| e.addresses)),
         Err(error) => {
-            tracing::warn!(error, "the API server's addresses are not known: registries are not kept from them")
+            tracing::warn!(error, "the API server's addresses are not known: registries are not kept from them");
         }
     }
     let ranges: Api<ServiceCIDR> = Api::all(client.clone());

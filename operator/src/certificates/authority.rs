@@ -15,7 +15,7 @@ pub const CA_LIFE: Duration = Duration::from_secs(365 * DAY);
 /// Life of a leaf.
 pub const LEAF_LIFE: Duration = Duration::from_secs(30 * DAY);
 /// Certificates begin this long ago, for clocks that are behind.
-const BACKDATE: Duration = Duration::from_secs(300);
+const BACKDATE: Duration = Duration::from_mins(5);
 const DAY: u64 = 24 * 3600;
 
 /// Why a certificate can't be read or made.

@@ -16,7 +16,7 @@ pub const WEBHOOK_PROPAGATION: Duration = Duration::from_secs(5);
 /// <https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically>.
 pub const INTAKE_PROPAGATION: Duration = Duration::from_secs(150);
 /// The intake's replicas load a new leaf through a watch; its old authority stays trusted for this long besides.
-const INTAKE_RETIREMENT: Duration = Duration::from_secs(3600);
+const INTAKE_RETIREMENT: Duration = Duration::from_hours(1);
 
 /// What is known of one server's leaf.
 #[derive(Clone, Debug, Default)]

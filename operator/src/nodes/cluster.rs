@@ -43,7 +43,7 @@ impl ClusterNodes {
     /// Waits for a change since the last call on this clone.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

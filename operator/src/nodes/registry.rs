@@ -15,7 +15,7 @@ use zastava_crds::wire::{
 /// Nodes that are remembered at most; Kubernetes itself promises 5,000.
 const MAX_NODES: usize = 10_000;
 /// A node that was silent for this long is forgotten.
-const FORGET: Duration = Duration::from_secs(3600);
+const FORGET: Duration = Duration::from_hours(1);
 
 /// More nodes speak than are remembered.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use crate::{
 
 /// An observer has this long from the moment that its node is ready, and a part that went missing before it counts as
 /// degraded.
-pub const GRACE: Duration = Duration::from_secs(60);
+pub const GRACE: Duration = Duration::from_mins(1);
 
 /// What is known of nodes and observers.
 pub struct Fleet<'a> {

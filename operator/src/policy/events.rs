@@ -18,12 +18,12 @@ pub fn events(old: Option<&ZastavaPolicyStatus>, new: &ZastavaPolicyStatus) -> V
     let mut events = Vec::new();
     for type_ in [types::STALLED, types::DEGRADED] {
         match (find(old, type_), find(Some(new), type_)) {
-            (None, Some(now)) => events.push(event(EventType::Warning, type_, &now.reason, now.message)),
+            (None, Some(now)) => events.push(event(EventType::Warning, type_, &now.reason, &now.message)),
             (Some(before), Some(now)) if before.reason != now.reason => {
-                events.push(event(EventType::Warning, type_, &now.reason, now.message));
+                events.push(event(EventType::Warning, type_, &now.reason, &now.message));
             }
             (Some(_), None) if type_ == types::DEGRADED => {
-                events.push(event(EventType::Normal, type_, RECOVERED, "nothing is missing any more".to_owned()));
+                events.push(event(EventType::Normal, type_, RECOVERED, "nothing is missing any more"));
             }
             _ => {}
         }
@@ -35,7 +35,7 @@ pub fn events(old: Option<&ZastavaPolicyStatus>, new: &ZastavaPolicyStatus) -> V
             let expected =
                 [reasons::AVAILABLE, reasons::PROGRESSING, reasons::SUSPENDED].contains(&now.reason.as_str());
             let type_ = if expected { EventType::Normal } else { EventType::Warning };
-            events.push(event(type_, types::READY, &now.reason, now.message));
+            events.push(event(type_, types::READY, &now.reason, &now.message));
         }
     }
     events
@@ -44,7 +44,7 @@ pub fn events(old: Option<&ZastavaPolicyStatus>, new: &ZastavaPolicyStatus) -> V
 /// Reason of the event that ends a Degraded.
 const RECOVERED: &str = "Recovered";
 
-fn event(type_: EventType, action: &str, reason: &str, note: String) -> Event {
+fn event(type_: EventType, action: &str, reason: &str, note: &str) -> Event {
     let note = Some(note.chars().take(MAX_NOTE).collect());
     Event { type_, reason: reason.to_owned(), note, action: action.to_owned(), secondary: None }
 }

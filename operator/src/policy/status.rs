@@ -103,13 +103,12 @@ pub fn status(scene: &Scene<'_>) -> ZastavaPolicyStatus {
         now: Time(scene.now),
     };
     let refusal = in_force(policy).err();
-    match &refusal {
-        Some(refusal) => new.refused(refusal),
-        None => {
-            let observer = policy.spec.runtime.as_ref().map(|_| observer::part(scene));
-            let webhook = policy.spec.admission.as_ref().map(|_| webhook::part(scene));
-            new.in_force(scene, observer.as_ref(), webhook.as_ref());
-        }
+    if let Some(refusal) = &refusal {
+        new.refused(refusal);
+    } else {
+        let observer = policy.spec.runtime.as_ref().map(|_| observer::part(scene));
+        let webhook = policy.spec.admission.as_ref().map(|_| webhook::part(scene));
+        new.in_force(scene, observer.as_ref(), webhook.as_ref());
     }
     let asked = refusal.is_none();
     ZastavaPolicyStatus {
@@ -197,12 +196,11 @@ impl Writing {
             (types::OBSERVER_AVAILABLE, observer, "spec.runtime"),
             (types::WEBHOOK_AVAILABLE, webhook, "spec.admission"),
         ] {
-            match part {
-                Some(part) => self.set(type_, part.status, part.reason, &part.message),
-                None => {
-                    let message = format!("the policy has no {asks}");
-                    self.set(type_, ConditionStatus::False, reasons::NOT_REQUESTED, &message);
-                }
+            if let Some(part) = part {
+                self.set(type_, part.status, part.reason, &part.message);
+            } else {
+                let message = format!("the policy has no {asks}");
+                self.set(type_, ConditionStatus::False, reasons::NOT_REQUESTED, &message);
             }
         }
         let parts: Vec<&Part> = [observer, webhook].into_iter().flatten().collect();

@@ -49,14 +49,14 @@ impl Policies {
     /// Waits until they have been read for the first time. Not by the store, which wakes only one of those who wait.
     pub async fn synced(&self) {
         if self.changes.clone().wait_for(|changes| *changes > 0).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
     /// Waits for a change, of a status too, since the last call on this clone.
     pub async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

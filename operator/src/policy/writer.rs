@@ -48,7 +48,7 @@ const SOMETIME: Duration = Duration::from_millis(500);
 /// Pods and findings change all the time, and only count.
 const LATER: Duration = Duration::from_secs(2);
 /// A look without a cause.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 /// For this long a write of ours may not yet have come back by the watch.
 const ECHO: Duration = Duration::from_secs(5);
 
@@ -201,7 +201,7 @@ impl Writer {
         }
         new.counted_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
         if !self.write(policy, &new).await {
-            return Some(told.failures.next(uid));
+            return Some(told.failures.wait(uid));
         }
         told.failures.reset(&uid);
         for event in events(old, &new) {
@@ -240,7 +240,7 @@ impl Writer {
 
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -89,7 +89,7 @@ impl Applier {
         installation: &Installation,
         snapshot: &Snapshot,
     ) -> Result<bool, ApplyError> {
-        let result = self.try_apply(object, desired, installation, snapshot).await;
+        let result = Box::pin(self.try_apply(object, desired, installation, snapshot)).await;
         match &result {
             Ok(true) => self.metrics.wrote(object.into(), "applied"),
             Ok(false) => {}
@@ -146,7 +146,7 @@ impl Applier {
         };
         let claim = self.leadership.claim()?;
         let api = object.api(self.client.clone(), installation);
-        let delete = api.delete(object.name(), &params);
+        let delete = Box::pin(api.delete(object.name(), &params));
         match tokio::time::timeout_at(claim.deadline(), delete).await.map_err(|_| ApplyError::Timeout)? {
             Ok(_) => {
                 tracing::info!(object = object.describe(), "removed");
@@ -173,7 +173,7 @@ impl Applier {
         snapshot: &Snapshot,
     ) -> Result<KubernetesResources<Applied>, Vec<Fault>> {
         let mut pass = Pass { applier: self, installation, snapshot, faults: Vec::new() };
-        pass.run(&resources).await;
+        Box::pin(pass.run(&resources)).await;
         if pass.faults.is_empty() { Ok(resources.applied()) } else { Err(pass.faults) }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
 /// Changes come in bursts; one pass serves a burst.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// A pass without a cause: for what only time changes, such as a certificate's age.
-const IDLE: Duration = Duration::from_secs(600);
+const IDLE: Duration = Duration::from_mins(10);
 
 /// What the loop works with.
 pub struct Converge {
@@ -83,10 +83,10 @@ async fn run(mut converge: Converge, report: watch::Sender<Report>) {
             wait = IDLE;
             continue;
         }
-        let (now, again) = pass.run(&converge, &snapshot).await;
+        let (now, again) = Box::pin(pass.run(&converge, &snapshot)).await;
         let faulty = !now.faults.is_empty();
         converge.metrics.passed("rollout", if faulty { "fault" } else { "ok" });
-        wait = if faulty { backoff.next() } else { again.unwrap_or(IDLE) };
+        wait = if faulty { backoff.wait() } else { again.unwrap_or(IDLE) };
         if !faulty {
             backoff.reset();
         }
@@ -141,7 +141,7 @@ impl Pass {
         } else {
             outcome.again
         };
-        let report = match self.applier.rollout(resources, installation, snapshot).await {
+        let report = match Box::pin(self.applier.rollout(resources, installation, snapshot)).await {
             Ok(applied) => {
                 Report { deployed: Some(Deployed::new(&applied, &plan, outcome.serving)), faults: Vec::new() }
             }

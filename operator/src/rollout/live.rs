@@ -168,7 +168,7 @@ impl Live {
     /// Waits for a change since the last call.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
@@ -193,9 +193,8 @@ async fn follow(object: Object, api: Api<DynamicObject>, tx: Arc<watch::Sender<S
                 Some(found)
             }
             Ok(watcher::Event::Apply(found)) => Some(found),
-            Ok(watcher::Event::Delete(_)) => None,
             Ok(watcher::Event::InitDone) if seen => continue,
-            Ok(watcher::Event::InitDone) => None,
+            Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => None,
             Err(error) => {
                 tracing::warn!(object = object.describe(), %error, "watch failed, trying again");
                 continue;

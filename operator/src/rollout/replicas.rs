@@ -74,7 +74,7 @@ impl Replicas {
     /// Waits for a change since the last call.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

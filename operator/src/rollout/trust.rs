@@ -146,11 +146,12 @@ impl Keeper {
         let published = published.as_deref();
         self.probes.ask(at.replicas, &at.installation.webhook_name(), &accepted, published).await;
         let served: Vec<Option<Served>> = at.replicas.iter().map(|r| self.probes.of(r).cloned()).collect();
-        let serves = |replica: &&Replica| {
-            let fingerprint = self.probes.of(replica).map(|served| served.fingerprint.as_str());
-            replica.ready && fingerprint.is_some() && fingerprint == published
+        let is_serving = |one: &&Replica| {
+            let leaf = self.probes.of(one).map(|known| known.fingerprint.as_str());
+            one.ready && leaf.is_some() && leaf == published
         };
-        let serving = u32::try_from(at.replicas.iter().filter(serves).count()).unwrap_or(u32::MAX);
+        let count = at.replicas.iter().filter(is_serving).count();
+        let serving = u32::try_from(count).unwrap_or(u32::MAX);
 
         let key = |trusted: bool| trusted.then_some(ca.fingerprint.as_str());
         let webhook = Seen {

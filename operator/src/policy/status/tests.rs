@@ -11,7 +11,7 @@ use zastava_crds::wire::sync::CoverageReason;
 
 const UID: &str = "uid-of-p";
 
-fn policy(spec: Value) -> ZastavaPolicy {
+fn policy(spec: &Value) -> ZastavaPolicy {
     serde_json::from_value(json!({
         "apiVersion": "zastava.stella-ops.org/v1alpha1", "kind": "ZastavaPolicy",
         "metadata": {"name": "p", "uid": UID, "generation": 3}, "spec": spec,
@@ -36,7 +36,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(spec: Value) -> Self {
+    fn new(spec: impl Into<Value>) -> Self {
         let mut installation = Installation::default();
         installation.webhook.enabled = true;
         installation.webhook.replicas = 2;
@@ -45,7 +45,7 @@ impl Stage {
         let observing = Standing::Observing { kills: false, reasons: Vec::new() };
         let nodes = ["a", "b", "c"].map(|node| (node.to_owned(), observing.clone())).into();
         Self {
-            policy: policy(spec),
+            policy: policy(&spec.into()),
             installation,
             report: Report { deployed: Some(deployed), faults: Vec::new() },
             survey: Survey { nodes, full: 4, ..Survey::default() },

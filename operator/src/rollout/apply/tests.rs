@@ -54,7 +54,7 @@ impl Scene {
         let installation = installation();
         let resources = build(&installation, plan, &owners(), &self.trust, configured, false);
         let snapshot = snapshot(&self.server);
-        self.applier.rollout(resources, &installation, &snapshot).await.map(|_| self.server.writes())
+        Box::pin(self.applier.rollout(resources, &installation, &snapshot)).await.map(|_| self.server.writes())
     }
 }
 

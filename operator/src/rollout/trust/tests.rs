@@ -50,7 +50,7 @@ impl Scene {
             serving: self.serving.clone(),
             now: at(second),
         };
-        let outcome = self.keeper.keep(&circumstances, &mut self.applier, &Metrics::default()).await.unwrap();
+        let outcome = Box::pin(self.keeper.keep(&circumstances, &mut self.applier, &Metrics::default())).await.unwrap();
         let writes = self.server.writes();
         let gate = Gate {
             name: "a".into(),
@@ -62,7 +62,7 @@ impl Scene {
         };
         let plan = Plan { observed_by: 1, kills: false, gates: vec![gate], pins: false };
         let resources = build(&installation, &plan, &owners, &outcome.trust, configured, false);
-        self.applier.rollout(resources, &installation, &snapshot).await.unwrap();
+        Box::pin(self.applier.rollout(resources, &installation, &snapshot)).await.unwrap();
         self.server.writes();
         (outcome, writes)
     }
