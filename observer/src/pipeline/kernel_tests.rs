@@ -232,8 +232,16 @@ impl Drop for Ground {
         for mount in [self.folder.path().join("work"), self.bpffs.clone()] {
             let _ = Command::new("umount").arg("-l").arg(mount).status();
         }
+        let end = Instant::now() + DEADLINE;
         for cgroup in &self.cgroups {
-            let _ = fs::remove_dir(cgroup.join(&self.id));
+            let inner = cgroup.join(&self.id);
+            // What the container left running goes with it.
+            while fs::remove_dir(&inner).is_err() && inner.exists() && Instant::now() < end {
+                for pid in fs::read_to_string(inner.join("cgroup.procs")).unwrap_or_default().lines() {
+                    let _ = Command::new("kill").args(["-9", pid]).status();
+                }
+                std::thread::yield_now();
+            }
             let _ = fs::remove_dir(cgroup);
         }
     }
