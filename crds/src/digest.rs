@@ -1,4 +1,4 @@
-//! Digests as types: an index, a manifest and a config are different identities of an image (design, decision 14).
+//! Digests as types: an index, a manifest and a config are different identities of an image.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! The journal (design, decision 27): what was seen survives kill -9, power loss, a full disk and a flipped byte, or its
+//! The journal: what was seen survives kill -9, power loss, a full disk and a flipped byte, or its
 //! loss is counted. A folder holds one two-slot file with the cursors and one segment file for each stretch of a stream.
 
 mod batch;

@@ -9,7 +9,7 @@ use crate::digest::{ImageDigest, Sha256Digest};
 /// The schema name of a runtime event.
 pub const EVENT_SCHEMA: &str = "zastava.runtime.event@v1";
 
-/// Identity of an event, fixed in the kernel before any enrichment (design, decision 20): hex of 16 bytes of
+/// Identity of an event, fixed in the kernel before any enrichment: hex of 16 bytes of
 /// SHA-256 over (node UID, boot id, kind, CPU, per-CPU sequence, kernel time).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct EventId(pub String);
@@ -141,7 +141,7 @@ pub enum EventDetail {
     },
 }
 
-/// Where executed content came from (design, decision 23).
+/// Where executed content came from.
 #[derive(
     Clone,
     Copy,

@@ -50,7 +50,7 @@ pub struct NodeStatus {
     pub acknowledged: Option<BatchMark>,
 }
 
-/// Pods by coverage (design, decision 22).
+/// Pods by coverage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Coverage {
@@ -111,7 +111,7 @@ pub enum CoverageReason {
     NotObserved,
 }
 
-/// executed = stored + filtered + foreign + pending + dropped, true at every rest (design, decision 26).
+/// executed = stored + filtered + foreign + pending + dropped, true at every rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Accounting {

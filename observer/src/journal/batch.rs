@@ -1,5 +1,5 @@
 //! Batches: what goes out under one mark. A batch's extent is on the disk before it is sent, so that what is sent again
-//! after a crash is the very same (design, decision 20).
+//! after a crash is the very same.
 
 use std::{collections::BTreeMap, path::PathBuf};
 

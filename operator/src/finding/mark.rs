@@ -1,4 +1,4 @@
-//! Marks: which batches a finding's count already holds (design, decision 20).
+//! Marks: which batches a finding's count already holds.
 
 use zastava_crds::{finding::StoredMark, wire::report::BatchMark};
 
