@@ -107,7 +107,7 @@ impl Run {
         step(started, "control plane and nodes started");
         pause::push(self)?;
         let client = self.client().await?;
-        let deadline = Duration::from_secs(120);
+        let deadline = Duration::from_mins(2);
         self.ready(&client, deadline).await?;
         step(started, &format!("{} nodes Ready", self.nodes));
         Ok(())
@@ -152,7 +152,7 @@ impl Run {
 
     /// Starts again what a scenario stopped or what gave up meanwhile, and waits until the cluster is ready.
     pub async fn restore(&self) -> Result<()> {
-        self.ready(&self.client().await?, Duration::from_secs(120)).await
+        self.ready(&self.client().await?, Duration::from_mins(2)).await
     }
 
     /// A client with the administrator's rights.

@@ -55,14 +55,14 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     told.step("The unsigned image is started");
     let message = scene.create(scene.pod("unsigned", &unsigned.reference().tagged())).await?.refused()?;
     told.done("refused:");
-    told.quote(&message);
+    quote(&message);
 
     told.step("The signed image is started");
     scene.forget("signed").await?;
     let pod = scene.run("signed", &signed.reference().tagged()).await?;
     let image = pod.spec.and_then(|spec| spec.containers.into_iter().next()).and_then(|container| container.image);
     told.done("it runs, pinned to the digest that was verified:");
-    told.quote(&image.unwrap_or_default());
+    quote(&image.unwrap_or_default());
 
     told.step("A program is dropped into the running container, and executed");
     let dropped = "/tmp/dropped-busybox";
@@ -70,12 +70,12 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     let ran = scene.exec("signed", &[dropped, "echo", "the dropped program ran"])?;
     told.done(if ran.success { "it ran" } else { "it was killed before it printed anything" });
     if ran.success {
-        told.quote(&ran.stdout);
+        quote(&ran.stdout);
     }
 
     told.step("The finding, and its scan");
     let finding = scene
-        .finding("drift of the dropped program, scanned", Duration::from_secs(60), |finding| {
+        .finding("drift of the dropped program, scanned", Duration::from_mins(1), |finding| {
             let scanned = finding
                 .status
                 .as_ref()
@@ -87,10 +87,10 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     let status = finding.status.unwrap_or_default();
     told.done("found:");
     if let Some(evidence) = status.evidence {
-        told.quote(&evidence.message);
+        quote(&evidence.message);
     }
     if let Some(scan) = status.scan {
-        told.quote(&format!("scan: {}. {}", scan.summary, scan.message.unwrap_or_default()));
+        quote(&format!("scan: {}. {}", scan.summary, scan.message.unwrap_or_default()));
     }
 
     for table in [&["get", "zp"][..], &["get", "rf", "-A"]] {
@@ -131,10 +131,10 @@ impl Told {
         let (step, all) = (self.step.elapsed().as_secs_f32(), self.began.elapsed().as_secs_f32());
         println!("    {what}  [{step:.1} s, {all:.0} s in all]");
     }
+}
 
-    fn quote(&self, text: &str) {
-        for line in text.trim().lines() {
-            println!("    | {line}");
-        }
+fn quote(text: &str) {
+    for line in text.trim().lines() {
+        println!("    | {line}");
     }
 }

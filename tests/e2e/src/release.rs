@@ -54,7 +54,7 @@ pub async fn install_with(stage: &Stage, values: &Value) -> Result<()> {
             .arg(&file),
     )?;
     let client = stage.client().await?;
-    rolled_out(&client, NAMESPACE, "zastava-operator", Duration::from_secs(120)).await
+    rolled_out(&client, NAMESPACE, "zastava-operator", Duration::from_mins(2)).await
 }
 
 /// Removes the release; CRDs, policies and findings stay, as the chart's value `crds.keep` says.
@@ -114,7 +114,7 @@ pub async fn pods(client: &Client, namespace: &str) -> Result<String> {
         let phase = status.phase.unwrap_or_else(|| "no phase".into());
         let conditions = status.conditions.into_iter().flatten().filter(|condition| condition.status != "True");
         let unmet = conditions.filter_map(|condition| condition.message);
-        let states = status.container_statuses.into_iter().flatten().filter_map(|container| {
+        let of_containers = status.container_statuses.into_iter().flatten().filter_map(|container| {
             let state = container.state?;
             let waiting = state.waiting.map(|waiting| [waiting.reason, waiting.message]);
             let ended = container.last_state.and_then(|last| last.terminated);
@@ -122,7 +122,7 @@ pub async fn pods(client: &Client, namespace: &str) -> Result<String> {
             let words: Vec<String> = waiting.into_iter().chain(ended).flatten().flatten().collect();
             (!words.is_empty()).then(|| words.join(": "))
         });
-        let why: Vec<String> = unmet.chain(states).collect();
+        let why: Vec<String> = unmet.chain(of_containers).collect();
         format!("\n    {name} {phase} {}", why.join("; "))
     });
     Ok(lines.collect())

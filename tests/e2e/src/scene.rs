@@ -21,7 +21,7 @@ const MANAGER: &str = "zastava-e2e";
 /// How long a policy may take until it is in force.
 const READY: Duration = Duration::from_secs(90);
 /// How long a pod may take until it runs.
-const RUNNING: Duration = Duration::from_secs(60);
+const RUNNING: Duration = Duration::from_mins(1);
 
 /// What the API server made of an object.
 #[derive(Debug)]
