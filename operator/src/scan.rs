@@ -51,7 +51,8 @@ pub struct Rooms {
 
 /// Starts the worker; it ends with `token`.
 pub fn start(rooms: Rooms, token: &CancellationToken) {
-    let source = RegistrySource::new(rooms.client, rooms.namespace, rooms.policies.clone(), rooms.verifier, rooms.pull_secrets);
+    let source =
+        RegistrySource::new(rooms.client, rooms.namespace, rooms.policies.clone(), rooms.verifier, rooms.pull_secrets);
     let worker = Worker::new(rooms.findings, source, rooms.metrics);
     let run = worker::run(worker, rooms.leadership, rooms.policies);
     tokio::spawn(token.clone().run_until_cancelled_owned(run));

@@ -63,14 +63,20 @@ mod tests {
         let store = MemoryStore::default();
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
         let hour = Duration::from_secs(3600);
-        for (name, hours, policies) in
-            [("old", 3, vec!["short"]), ("kept", 3, vec!["short", "long"]), ("orphan", 3, vec!["gone"]), ("new", 1, vec![])]
-        {
-            store.insert(name, RuntimeFindingStatus {
-                last_seen: Some(Time(now - hour * hours)),
-                policies: policies.into_iter().map(str::to_owned).collect(),
-                ..RuntimeFindingStatus::default()
-            });
+        for (name, hours, policies) in [
+            ("old", 3, vec!["short"]),
+            ("kept", 3, vec!["short", "long"]),
+            ("orphan", 3, vec!["gone"]),
+            ("new", 1, vec![]),
+        ] {
+            store.insert(
+                name,
+                RuntimeFindingStatus {
+                    last_seen: Some(Time(now - hour * hours)),
+                    policies: policies.into_iter().map(str::to_owned).collect(),
+                    ..RuntimeFindingStatus::default()
+                },
+            );
         }
         let times = HashMap::from([("short".to_owned(), hour), ("long".to_owned(), hour * 10)]);
         let removed = expire(&store, &times, hour * 2, now, &FindingMetrics::default()).await.unwrap();

@@ -42,9 +42,8 @@ struct Raw<'a> {
 impl Batch {
     /// Reads the records one by one: one of a newer or a broken reporter must not hold up those behind it.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, BatchUnreadable> {
-        let raw: Raw<'_> = serde_json::from_slice(bytes).map_err(|error| {
-            BatchUnreadable::Malformed(format!("line {}, column {}", error.line(), error.column()))
-        })?;
+        let raw: Raw<'_> = serde_json::from_slice(bytes)
+            .map_err(|error| BatchUnreadable::Malformed(format!("line {}, column {}", error.line(), error.column())))?;
         if raw.records.len() > MAX_RECORDS {
             return Err(BatchUnreadable::TooMany(raw.records.len()));
         }
@@ -70,7 +69,13 @@ mod tests {
 
     #[test]
     fn what_is_no_batch_is_refused_whole_and_told_where() {
-        for bad in ["", "[]", "{}", r#"{"mark": {"reporter": "x"}, "records": []}"#, r#"{"mark":{"reporter":"x","seq":1},"records":{}}"#] {
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"mark": {"reporter": "x"}, "records": []}"#,
+            r#"{"mark":{"reporter":"x","seq":1},"records":{}}"#,
+        ] {
             assert!(matches!(Batch::read(bad.as_bytes()), Err(BatchUnreadable::Malformed(_))), "{bad}");
         }
         let many = vec![drift("a"); MAX_RECORDS + 1];

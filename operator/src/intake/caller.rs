@@ -154,7 +154,10 @@ mod tests {
         assert_eq!(caller(|_| {}), Ok(Caller::Observer { node: "n1".into(), node_uid: "uid-n1".into() }));
         assert!(matches!(caller(|s| s.authenticated = Some(false)), Err(Denial::NotAuthenticated(_))));
         assert!(matches!(caller(|s| s.authenticated = None), Err(Denial::NotAuthenticated(_))));
-        assert_eq!(caller(|s| s.audiences = Some(vec!["https://kubernetes.default.svc".into()])), Err(Denial::WrongAudience));
+        assert_eq!(
+            caller(|s| s.audiences = Some(vec!["https://kubernetes.default.svc".into()])),
+            Err(Denial::WrongAudience)
+        );
         assert_eq!(caller(|s| s.audiences = None), Err(Denial::WrongAudience));
         for key in [NODE_NAME, NODE_UID, POD_UID] {
             let mut status = observer_review("n1");
@@ -162,7 +165,9 @@ mod tests {
             assert_eq!(Caller::of(status, &accounts()), Err(Denial::Unbound(key)));
         }
         // The same name in another namespace is another account.
-        for stranger in ["system:serviceaccount:shop:zastava-observer", "system:serviceaccount:zastava-observer:default", ""] {
+        for stranger in
+            ["system:serviceaccount:shop:zastava-observer", "system:serviceaccount:zastava-observer:default", ""]
+        {
             let mut status = observer_review("n1");
             status.user.as_mut().unwrap().username = Some(stranger.to_owned());
             assert_eq!(Caller::of(status, &accounts()), Err(Denial::Stranger(stranger.to_owned())));

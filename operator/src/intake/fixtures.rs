@@ -53,7 +53,8 @@ fn review(account: &str, claims: &[(&str, String)]) -> TokenReviewStatus {
 
 /// What the API server says of the token of a node's observer.
 pub(super) fn observer_review(node: &str) -> TokenReviewStatus {
-    let claims = [("node-name", node.to_owned()), ("node-uid", format!("uid-{node}")), ("pod-uid", format!("o-{node}"))];
+    let claims =
+        [("node-name", node.to_owned()), ("node-uid", format!("uid-{node}")), ("pod-uid", format!("o-{node}"))];
     review("system:serviceaccount:zastava-observer:zastava-observer", &claims)
 }
 

@@ -12,11 +12,7 @@ use super::{
     batch::BatchUnreadable,
     caller::{Caller, Denial},
 };
-use crate::{
-    finding::BatchError,
-    leader::Holder,
-    nodes::TooManyNodes,
-};
+use crate::{finding::BatchError, leader::Holder, nodes::TooManyNodes};
 
 /// Seconds until a reporter that found no room or no API server comes again.
 const RETRY_SECONDS: u16 = 2;

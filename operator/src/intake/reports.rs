@@ -17,7 +17,11 @@ use super::{
     review::Reviewer,
     router::{Intake, read},
 };
-use crate::finding::{BatchError, attribute::PodSource, store::{FindingStore, StoreError}};
+use crate::finding::{
+    BatchError,
+    attribute::PodSource,
+    store::{FindingStore, StoreError},
+};
 
 pub(super) async fn handle<R: Reviewer, S: FindingStore + 'static, P: PodSource + 'static>(
     State(intake): State<Arc<Intake<R, S, P>>>,

@@ -28,7 +28,8 @@ fn house() -> (House, impl Send) {
 }
 
 async fn post(house: &House, path: &str, token: &str, body: impl Into<Body>) -> (StatusCode, Value) {
-    let request = Request::post(path).header(header::AUTHORIZATION, format!("Bearer {token}")).body(body.into()).unwrap();
+    let request =
+        Request::post(path).header(header::AUTHORIZATION, format!("Bearer {token}")).body(body.into()).unwrap();
     let response = house.router.clone().oneshot(request).await.unwrap();
     read(response).await
 }
@@ -57,7 +58,8 @@ async fn report(house: &House, token: &str, reporter: &str, seq: u64, records: V
 async fn a_batch_becomes_findings_and_gets_its_receipt_as_often_as_it_comes() {
     let (house, _guard) = house();
     for _ in 0..3 {
-        let (status, receipt) = report(&house, "n1", "node:uid-n1", 1, vec![drift("/a"), drift("/a"), drift("/b")]).await;
+        let (status, receipt) =
+            report(&house, "n1", "node:uid-n1", 1, vec![drift("/a"), drift("/a"), drift("/b")]).await;
         assert_eq!((status, &receipt["merged"]), (StatusCode::OK, &Value::from(3)));
         assert_eq!(receipt["mark"], serde_json::json!({"reporter": "node:uid-n1", "seq": 1}));
     }

@@ -63,15 +63,12 @@ impl Pod {
         let uid = hash.cloned().or(meta.uid)?;
         let workload = owners.workload(&namespace, &name, controller, &labels);
         let (spec, status) = (object.spec.unwrap_or_default(), object.status.unwrap_or_default());
-        let ids: Vec<ContainerStatus> = [
-            status.container_statuses,
-            status.init_container_statuses,
-            status.ephemeral_container_statuses,
-        ]
-        .into_iter()
-        .flatten()
-        .flatten()
-        .collect();
+        let ids: Vec<ContainerStatus> =
+            [status.container_statuses, status.init_container_statuses, status.ephemeral_container_statuses]
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect();
         let images = spec
             .containers
             .into_iter()
@@ -127,7 +124,9 @@ mod tests {
                 namespace: Some("shop".into()),
                 name: Some("p".into()),
                 uid: Some("own".into()),
-                annotations: Some(annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<BTreeMap<_, _>>()),
+                annotations: Some(
+                    annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect::<BTreeMap<_, _>>(),
+                ),
                 owner_references: Some(vec![owner]),
                 ..ObjectMeta::default()
             };

@@ -107,13 +107,7 @@ pub(super) fn decide(findings: &[Arc<RuntimeFinding>], terms: &Terms, memory: &M
     decision
 }
 
-fn due(
-    finding: &RuntimeFinding,
-    scan: Option<&ScanStatus>,
-    delta: &Delta,
-    cooldown: Duration,
-    now: Timestamp,
-) -> Due {
+fn due(finding: &RuntimeFinding, scan: Option<&ScanStatus>, delta: &Delta, cooldown: Duration, now: Timestamp) -> Due {
     let Some(scan) = scan else { return Due::At(now) };
     // Other content asks anew, at once: a verdict on what ran before must not stand beside what runs now.
     if scan.sha256 != delta.sha256 {

@@ -19,6 +19,5 @@ pub(super) struct Unavailable {
 /// Who knows what an image's supplier says it contains.
 pub(super) trait SbomSource: Send + Sync + 'static {
     /// Holds a delta against the signed bill of materials of its image, as it is for the platform of `node`.
-    fn judge(&self, delta: &Delta, node: Option<&str>)
-    -> impl Future<Output = Result<Answer, Unavailable>> + Send;
+    fn judge(&self, delta: &Delta, node: Option<&str>) -> impl Future<Output = Result<Answer, Unavailable>> + Send;
 }

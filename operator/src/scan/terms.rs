@@ -33,9 +33,7 @@ impl Terms {
 
 /// Whether a policy is neither suspended, nor going, nor more than this version can honour.
 pub(super) fn is_in_force(policy: &ZastavaPolicy) -> bool {
-    !policy.spec.suspend
-        && policy.metadata.deletion_timestamp.is_none()
-        && unsupported_fields(&policy.spec).is_empty()
+    !policy.spec.suspend && policy.metadata.deletion_timestamp.is_none() && unsupported_fields(&policy.spec).is_empty()
 }
 
 fn cooldown(scan: &ScanSpec) -> Duration {

@@ -224,11 +224,9 @@ impl Told {
             Self::Now(Ok(answer)) => outcome::done(scan, answer, now),
             Self::Now(Err(unavailable)) => outcome::failed(scan, &unavailable.message, now),
             // With the time of the scan that was made, or an answer could be passed on for ever.
-            Self::Again(known) => ScanStatus {
-                requested_at: scan.requested_at.clone(),
-                attempts: scan.attempts,
-                ..known.clone()
-            },
+            Self::Again(known) => {
+                ScanStatus { requested_at: scan.requested_at.clone(), attempts: scan.attempts, ..known.clone() }
+            }
         }
     }
 

@@ -103,11 +103,10 @@ async fn a_static_pod_is_known_by_its_config_hash() {
     let pods = FakePods::default();
     pods.live(Pod::of(mirror, &Owners::default()).unwrap().into());
     let (key, _) = seen(drift("kube-system", HASH, "/tmp/x"), &n1(), &pods).await;
-    assert_eq!((key.standing, key.workload.kind.as_str(), key.workload.name.as_str()), (
-        Standing::Attributed,
-        "Pod",
-        "proxy-n1"
-    ));
+    assert_eq!(
+        (key.standing, key.workload.kind.as_str(), key.workload.name.as_str()),
+        (Standing::Attributed, "Pod", "proxy-n1")
+    );
     let (key, _) = seen(drift("kube-system", "mirror-uid", "/tmp/x"), &n1(), &pods).await;
     assert_eq!(key.standing, Standing::NeverSeen);
 }

@@ -82,14 +82,8 @@ async fn a_finding_that_the_view_does_not_show_yet_is_not_taken_for_a_new_one() 
     let view = house.store.another();
     view.insert_in("shop", "older", "/tmp/old", RuntimeFindingStatus::default());
     let caps = Caps::new(|_| 1);
-    let merger = Merger::new(
-        view,
-        house.pods.clone(),
-        NodeRegistry::default(),
-        caps,
-        OWN.to_owned(),
-        FindingMetrics::default(),
-    );
+    let merger =
+        Merger::new(view, house.pods.clone(), NodeRegistry::default(), caps, OWN.to_owned(), FindingMetrics::default());
     let mark = BatchMark { reporter: "node:n1".to_owned(), seq: 2 };
     let sender = Sender::Observer { node: "n1".to_owned() };
     let receipt = merger.merge(&mark, &sender, vec![Some(drift("shop", "p", "/tmp/a"))]).await.unwrap();

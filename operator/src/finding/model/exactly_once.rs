@@ -169,7 +169,8 @@ impl World {
     async fn both(&mut self, records: [u8; 4], replicas: [usize; 2], fate: Fate) {
         let (Some(one), Some(two)) = (self.batch(0, records), self.batch(1, records)) else { return };
         let (a, b) = (&self.replicas[replicas[0]].merger, &self.replicas[replicas[1]].merger);
-        let (one, two) = tokio::join!(run(a.merge(&one.0, &one.1, one.2), &fate), run(b.merge(&two.0, &two.1, two.2), &fate));
+        let (one, two) =
+            tokio::join!(run(a.merge(&one.0, &one.1, one.2), &fate), run(b.merge(&two.0, &two.1, two.2), &fate));
         let arrives = !matches!(fate, Fate::LostReceipt);
         self.learn(0, one.filter(|_| arrives));
         self.learn(1, two.filter(|_| arrives));

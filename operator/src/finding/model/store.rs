@@ -100,6 +100,14 @@ impl MemoryStore {
         stored
     }
 
+    /// Somebody else changes what is stored; this view does not see it.
+    pub(crate) fn change(&self, namespace: &str, name: &str, change: impl FnOnce(&mut RuntimeFindingStatus)) {
+        let mut inner = self.lock();
+        let mut finding = inner.objects[&(namespace.to_owned(), name.to_owned())].clone();
+        change(finding.status.get_or_insert_default());
+        inner.put(finding);
+    }
+
     fn see(&self, finding: &RuntimeFinding) {
         self.view.lock().unwrap().insert(key(finding), Arc::new(finding.clone()));
     }
