@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -199,6 +199,8 @@ struct Intake {
     client: reqwest::Client,
     port: u16,
     forward: Child,
+    // Held open: kubectl prints a line for each connection, and ends when nobody could read it.
+    _printed: BufReader<ChildStdout>,
 }
 
 impl Intake {
@@ -216,7 +218,8 @@ impl Intake {
             .spawn()?;
         // "Forwarding from 127.0.0.1:43211 -> 9444"
         let mut line = String::new();
-        BufReader::new(forward.stdout.take().context("no output")?).read_line(&mut line)?;
+        let mut printed = BufReader::new(forward.stdout.take().context("no output")?);
+        printed.read_line(&mut line)?;
         let port = line.split_whitespace().find_map(|word| word.strip_prefix("127.0.0.1:")?.parse().ok());
         let port = port.with_context(|| format!("kubectl port-forward said {line:?}"))?;
         let client = reqwest::Client::builder()
@@ -225,7 +228,7 @@ impl Intake {
             .resolve(HOST, SocketAddr::from(([127, 0, 0, 1], port)))
             .timeout(Duration::from_secs(30))
             .build()?;
-        Ok(Self { client, port, forward })
+        Ok(Self { client, port, forward, _printed: printed })
     }
 
     async fn post(&self, token: Option<&str>, batch: &Value) -> anyhow::Result<Answered> {

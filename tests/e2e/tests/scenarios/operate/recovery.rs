@@ -20,8 +20,8 @@ use super::stream::Stream;
 use super::{OBSERVERS, OWN, both_ends, refuses, signed, unsigned};
 use crate::ground::{Told, alone};
 
-/// How long a part may be away.
-const BACK: Duration = Duration::from_secs(60);
+/// How long a part may be away, and how long what it replaces may answer its last requests.
+const BACK: Duration = Duration::from_secs(90);
 
 #[tokio::test]
 async fn what_is_deleted_comes_back_without_a_refused_pod() {

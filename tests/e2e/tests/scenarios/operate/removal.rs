@@ -9,6 +9,7 @@ use kube::{Api, Client};
 use zastava_e2e::release;
 use zastava_e2e::scene::Scene;
 use zastava_e2e::stage::Stage;
+use zastava_e2e::wait::{Seen, until};
 
 use super::{MADE, OWN, both_ends, gone, pods_start, refuses, unsigned};
 use crate::ground::{Told, alone};
@@ -55,7 +56,7 @@ async fn without(scene: &Scene<'_>, remove: impl AsyncFnOnce(&Stage) -> Told) ->
         remove(stage).await?;
         pods_start(scene, &unsigned, SOON).await?;
         // The chart may keep the CRDs; of the rest nothing stays.
-        gone(stage, &format!("{MADE},pods,serviceaccounts,networkpolicies,clusterroles,clusterrolebindings"), OWN, LATER).await
+        gone(stage, &format!("{MADE},serviceaccounts,networkpolicies,clusterroles,clusterrolebindings"), OWN, LATER).await
     };
     let told = told.await;
     back(stage, &values).await.context("the release comes again")?;
@@ -66,8 +67,12 @@ async fn without(scene: &Scene<'_>, remove: impl AsyncFnOnce(&Stage) -> Told) ->
 async fn back(stage: &Stage, values: &serde_json::Value) -> Told {
     release::uninstall(stage)?;
     // A namespace or a CRD that is still going takes nothing new with its name.
-    gone(stage, "namespaces,customresourcedefinitions", &format!("{OWN},app.kubernetes.io/managed-by!=Helm"), LATER).await?;
-    gone(stage, "namespaces", OWN, LATER).await?;
+    let shape = "jsonpath={range .items[?(@.metadata.deletionTimestamp)]}{.kind} {.metadata.name}{\"\\n\"}{end}";
+    until("what is going is gone", LATER, async || {
+        let going = stage.kubectl(&["get", "namespaces,customresourcedefinitions", "--output", shape])?;
+        Ok(if going.trim().is_empty() { Seen::There(()) } else { Seen::NotYet(going) })
+    })
+    .await?;
     Ok(release::install_with(stage, values).await?)
 }
 
