@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use kube::Api;
 use serde_json::json;
 use zastava_crds::finding::FindingType;
+use zastava_crds::policy::ZastavaPolicy;
 
 use crate::error::Result;
 use crate::product::Product;
 use crate::release;
 use crate::scene::Scene;
 use crate::stage::Stage;
+use crate::wait::{Seen, until};
 use crate::workload::Workload;
 
 /// The demo's namespace and policy.
@@ -92,6 +95,16 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     if let Some(scan) = status.scan {
         quote(&format!("scan: {}. {}", scan.summary, scan.message.unwrap_or_default()));
     }
+
+    told.step("The policy's own count, which is renewed at most once in 30 s");
+    let policies: Api<ZastavaPolicy> = Api::all(stage.client().await?);
+    until("the policy counts the violating pod", Duration::from_mins(1), async || {
+        let matched = policies.get(NAME).await?.status.and_then(|status| status.matched).unwrap_or_default();
+        let state = format!("{} of {} pods violate", matched.violating, matched.pods);
+        Ok(if matched.violating > 0 { Seen::There(()) } else { Seen::NotYet(state) })
+    })
+    .await?;
+    told.done("counted");
 
     for table in [&["get", "zp"][..], &["get", "rf", "-A"]] {
         println!("\n$ kubectl {}\n{}", table.join(" "), stage.kubectl(table)?.trim_end());
