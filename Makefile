@@ -17,6 +17,7 @@ help: ## List these
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
 	@printf '\nZASTAVA_CLUSTER names the cluster (%s), NODES its size (%s), ZASTAVA_CACHE the cache (%s).\n' \
 	  '$(or $(ZASTAVA_CLUSTER),zastava)' '$(NODES)' '$(ZASTAVA_CACHE)'
+	@printf 'ZASTAVA_PROFILE=release builds optimised images (some 10 minutes more), as one would deploy.\n'
 	@printf 'With KUBECONFIG set, demo and e2e use that cluster and the registry ZASTAVA_REGISTRY (tests/e2e/README.md).\n'
 
 prerequisites: # Debian packages; quick when all are there
