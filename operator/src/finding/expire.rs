@@ -62,7 +62,7 @@ mod tests {
     async fn the_longest_time_among_its_policies_counts() {
         let store = MemoryStore::default();
         let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         for (name, hours, policies) in [
             ("old", 3, vec!["short"]),
             ("kept", 3, vec!["short", "long"]),

@@ -11,9 +11,9 @@ use super::{Caps, FindingMetrics, expire::expire, store::ApiStore};
 use crate::{leader::Leadership, policy::Policies};
 
 /// Time between two rounds.
-const ROUND: Duration = Duration::from_secs(60);
+const ROUND: Duration = Duration::from_mins(1);
 /// For a policy whose own time can't be read, which its schema excludes: a week.
-const FALLBACK: Duration = Duration::from_secs(7 * 24 * 3600);
+const FALLBACK: Duration = Duration::from_hours(168);
 
 /// Starts to follow findings, and to remove what was not seen for its policies' time while this replica leads. The store
 /// that it returns is the one way to findings, for the intake and for scans.

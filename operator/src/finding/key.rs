@@ -84,6 +84,7 @@ impl FindingKey {
     }
 
     /// The same thing, when its namespace turns out to take no more objects.
+    #[must_use]
     pub fn without_namespace(&self) -> Self {
         Self { standing: Standing::NamespaceGone, ..self.clone() }
     }

@@ -13,7 +13,9 @@ use super::{
 
 /// Findings that a namespace may hold, by the policies that ask for one.
 #[derive(Clone)]
-pub struct Caps(Arc<dyn Fn(&[String]) -> usize + Send + Sync>);
+pub struct Caps(Arc<CapOf>);
+
+type CapOf = dyn Fn(&[String]) -> usize + Send + Sync;
 
 impl Caps {
     /// From the policies' names to the highest cap among them.

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// How long an accepted token is believed without asking again: as long as a deleted pod's token goes on.
-const ACCEPTED_FOR: Duration = Duration::from_secs(60);
+const ACCEPTED_FOR: Duration = Duration::from_mins(1);
 /// How long a refused one is not asked about again.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// Tokens that are remembered at most.
@@ -135,7 +135,7 @@ mod tests {
     fn an_accepted_token_is_asked_about_again_within_a_minute_and_a_refused_one_soon() {
         let now = std::time::Instant::now();
         let of = |judged: Judged| Lifetime.expire_after_create(&[0; 32], &judged, now).unwrap();
-        assert!(of(Ok(Caller::Webhook { pod_uid: "p".to_owned() })) <= Duration::from_secs(60));
+        assert!(of(Ok(Caller::Webhook { pod_uid: "p".to_owned() })) <= Duration::from_mins(1));
         assert!(of(Err(Denial::WrongAudience)) <= Duration::from_secs(10));
     }
 }

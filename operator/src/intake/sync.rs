@@ -57,11 +57,11 @@ async fn hold<R: Reviewer, S: FindingStore + 'static, P: PodSource + 'static>(
         }
         intake.nodes.confirm(mark);
     }
-    let held = status.rules_hash.clone();
+    let known = status.rules_hash.clone();
     intake.nodes.record(status)?;
     let hold = intake.holds.begin(node);
     tokio::select! {
-        rules = intake.rules.other_than(&held) => Ok(encode(intake, &rules)?),
+        rules = intake.rules.other_than(&known) => Ok(encode(intake, &rules)?),
         () = tokio::time::sleep(Duration::from_secs(SYNC_HOLD_SECONDS)) => {
             // A replica that lost its lease meanwhile must not look like the leader for another round.
             intake.led()?;

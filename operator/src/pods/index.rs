@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A deleted pod is remembered for as long as an observer's journal may hold a record of it.
-const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
+const REMEMBERED: Duration = Duration::from_hours(24);
 /// Deleted pods that are remembered at most; the oldest goes first.
 const MAX_REMEMBERED: usize = 50_000;
 

@@ -15,7 +15,7 @@ const READS: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// UIDs that the API server did not know. A UID never comes into being after its pod has run, but a static pod's mirror may.
 const MAX_UNKNOWN: u64 = 10_000;
-const UNKNOWN_FOR: Duration = Duration::from_secs(600);
+const UNKNOWN_FOR: Duration = Duration::from_mins(10);
 
 /// Looks pods up.
 #[derive(Clone)]
@@ -52,16 +52,13 @@ impl PodLookup {
             Found::Gone(pod) => return Ok(Found::Gone(pod)),
             Found::Live(_) | Found::Never => {}
         }
-        match object.and_then(|object| Pod::of(object, self.index.owners())).filter(|pod| pod.uid == uid) {
-            Some(pod) => {
-                self.index.put(pod.clone());
-                Ok(Found::Live(Arc::new(pod)))
-            }
-            None => {
-                self.unknown.insert(uid.to_owned(), ());
-                Ok(Found::Never)
-            }
-        }
+        let pod = object.and_then(|object| Pod::of(object, self.index.owners())).filter(|pod| pod.uid == uid);
+        let Some(pod) = pod else {
+            self.unknown.insert(uid.to_owned(), ());
+            return Ok(Found::Never);
+        };
+        self.index.put(pod.clone());
+        Ok(Found::Live(Arc::new(pod)))
     }
 }
 

@@ -60,13 +60,13 @@ impl Owners {
 mod tests {
     use super::*;
 
-    fn owner(kind: &str, name: &str) -> Option<OwnerReference> {
-        Some(OwnerReference {
+    fn owner(kind: &str, name: &str) -> OwnerReference {
+        OwnerReference {
             kind: kind.to_owned(),
             name: name.to_owned(),
             controller: Some(true),
             ..OwnerReference::default()
-        })
+        }
     }
 
     fn name(owners: &Owners, controller: Option<OwnerReference>, hash: Option<&str>) -> String {
@@ -81,13 +81,13 @@ mod tests {
         owners.set("ns", "nightly-28", Some("nightly".to_owned()));
         let cases = [
             (None, None, "Pod/pod-x"),
-            (owner("Node", "n1"), None, "Pod/pod-x"),
-            (owner("ReplicaSet", "web-7f9c"), Some("7f9c"), "Deployment/web"),
-            (owner("ReplicaSet", "web-7f9c"), None, "ReplicaSet/web-7f9c"),
-            (owner("ReplicaSet", "web-7f9c"), Some("other"), "ReplicaSet/web-7f9c"),
-            (owner("Job", "nightly-28"), None, "CronJob/nightly"),
-            (owner("Job", "once"), None, "Job/once"),
-            (owner("StatefulSet", "db"), None, "StatefulSet/db"),
+            (Some(owner("Node", "n1")), None, "Pod/pod-x"),
+            (Some(owner("ReplicaSet", "web-7f9c")), Some("7f9c"), "Deployment/web"),
+            (Some(owner("ReplicaSet", "web-7f9c")), None, "ReplicaSet/web-7f9c"),
+            (Some(owner("ReplicaSet", "web-7f9c")), Some("other"), "ReplicaSet/web-7f9c"),
+            (Some(owner("Job", "nightly-28")), None, "CronJob/nightly"),
+            (Some(owner("Job", "once")), None, "Job/once"),
+            (Some(owner("StatefulSet", "db")), None, "StatefulSet/db"),
         ];
         for (controller, hash, expected) in cases {
             assert_eq!(name(&owners, controller, hash), expected);

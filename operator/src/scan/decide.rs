@@ -15,7 +15,7 @@ use super::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
 /// One scan, for all findings of one delta.
 #[derive(Clone, Debug, PartialEq)]

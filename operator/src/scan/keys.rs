@@ -22,8 +22,8 @@ pub(super) struct Signers {
 impl Signers {
     /// `None`: no policy in force says who signs.
     pub(super) fn of(policies: &[Arc<ZastavaPolicy>], names: &[String]) -> Option<Self> {
-        let named = |name: &String| policies.iter().find(|policy| policy.name_any() == *name && is_in_force(policy));
-        names.iter().filter_map(named).find_map(|policy| {
+        let in_force = |name: &String| policies.iter().find(|policy| policy.name_any() == *name && is_in_force(policy));
+        names.iter().filter_map(in_force).find_map(|policy| {
             let spec = policy.spec.admission.as_ref()?;
             let signature = match (spec.sbom.as_ref().and_then(|sbom| sbom.signed_by.as_ref()), &spec.signatures[..]) {
                 (Some(name), all) => all.iter().find(|signature| signature.name == *name)?,
@@ -94,9 +94,9 @@ fn source(key: &Key) -> Option<(Source<'_>, &KeyRef)> {
 }
 
 async fn read(client: &Client, namespace: &str, source: Source<'_>, entry: &KeyRef) -> Result<String, String> {
-    let (name, object) = match source {
-        Source::Secret(name) => (name, format!("Secret {namespace}/{name}")),
-        Source::ConfigMap(name) => (name, format!("ConfigMap {namespace}/{name}")),
+    let (name, object, value) = match source {
+        Source::Secret(name) => (name, format!("Secret {namespace}/{name}"), "admission.keySecrets"),
+        Source::ConfigMap(name) => (name, format!("ConfigMap {namespace}/{name}"), "admission.keyConfigMaps"),
     };
     let text = async {
         Ok::<_, kube::Error>(match source {
@@ -116,9 +116,9 @@ async fn read(client: &Client, namespace: &str, source: Source<'_>, entry: &KeyR
         }
         Ok(Ok(Some(None))) => Err(format!("{object} has no entry {:?}", entry.key)),
         Ok(Ok(None)) => Err(format!("{object} does not exist: create it")),
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Err(format!(
-            "{object} can't be read: list it in admission.keySecrets or admission.keyConfigMaps of the chart's values"
-        )),
+        Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
+            Err(format!("{object} can't be read: list it in {value} of the chart's values"))
+        }
         Ok(Err(error)) => Err(format!("{object} can't be read: {error}")),
         Err(_) => Err(format!("{object} was not read in time")),
     }
@@ -128,7 +128,7 @@ async fn read(client: &Client, namespace: &str, source: Source<'_>, entry: &KeyR
 mod tests {
     use super::*;
 
-    fn policy(name: &str, admission: serde_json::Value) -> Arc<ZastavaPolicy> {
+    fn policy(name: &str, admission: &serde_json::Value) -> Arc<ZastavaPolicy> {
         let spec = serde_json::json!({"runtime": {}, "admission": admission});
         Arc::new(ZastavaPolicy::new(name, serde_json::from_value(spec).unwrap()))
     }
@@ -145,13 +145,13 @@ mod tests {
     #[test]
     fn the_entry_that_sbom_names_or_the_only_one_says_who_signs() {
         let policies = [
-            policy("only", serde_json::json!({"signatures": [signature("release")]})),
+            policy("only", &serde_json::json!({"signatures": [signature("release")]})),
             policy(
                 "named",
-                serde_json::json!({"signatures": [signature("a"), signature("b")], "sbom": {"signedBy": "b"}}),
+                &serde_json::json!({"signatures": [signature("a"), signature("b")], "sbom": {"signedBy": "b"}}),
             ),
-            policy("open", serde_json::json!({"signatures": [signature("a"), signature("b")]})),
-            policy("digests", serde_json::json!({"digests": "Require"})),
+            policy("open", &serde_json::json!({"signatures": [signature("a"), signature("b")]})),
+            policy("digests", &serde_json::json!({"digests": "Require"})),
         ];
         assert_eq!(chosen(&policies, &["only"]).as_deref(), Some("only/release"));
         assert_eq!(chosen(&policies, &["named"]).as_deref(), Some("named/b"));
@@ -161,14 +161,14 @@ mod tests {
 
     #[test]
     fn a_suspended_policy_says_nothing() {
-        let mut suspended = policy("only", serde_json::json!({"signatures": [signature("release")]}));
+        let mut suspended = policy("only", &serde_json::json!({"signatures": [signature("release")]}));
         Arc::make_mut(&mut suspended).spec.suspend = true;
         assert_eq!(chosen(&[suspended], &["only"]), None);
     }
 
     #[test]
     fn a_text_that_is_no_key_is_told_with_its_place() {
-        let policies = [policy("only", serde_json::json!({"signatures": [signature("release")]}))];
+        let policies = [policy("only", &serde_json::json!({"signatures": [signature("release")]}))];
         let signers = Signers::of(&policies, &["only".to_owned()]).unwrap();
         let error = signers.assemble(|_| Ok("no key".to_owned())).unwrap_err();
         assert!(error.message.contains("policy only") && error.message.contains("signatures[release]"), "{error}");

@@ -24,13 +24,13 @@ use super::{
 use crate::policy::Policies;
 
 /// Longest that one bill of materials may take.
-const SBOM_TIMEOUT: Duration = Duration::from_secs(60);
+const SBOM_TIMEOUT: Duration = Duration::from_mins(1);
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bills of materials that are kept for the scans that follow at once: each may be tens of MiB.
 const KEPT: u64 = 2;
 const KEPT_FOR: Duration = Duration::from_secs(30);
 const NODES_KEPT: u64 = 10_000;
-const NODES_KEPT_FOR: Duration = Duration::from_secs(3600);
+const NODES_KEPT_FOR: Duration = Duration::from_hours(1);
 const DOCKER_CONFIG: &str = ".dockerconfigjson";
 
 /// What a bill of materials is kept under.

@@ -8,7 +8,7 @@ use zastava_crds::policy::{ScanSpec, ScanTrigger, ZastavaPolicy, supported::unsu
 use crate::finding::duration;
 
 /// For a cooldown that can't be read, which the schema excludes.
-const FALLBACK: Duration = Duration::from_secs(600);
+const FALLBACK: Duration = Duration::from_mins(10);
 
 /// Policies in force whose drift asks for a scan, with their cooldown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

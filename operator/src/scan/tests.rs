@@ -27,6 +27,7 @@ use super::{
 use crate::finding::{FindingMetrics, model::store::MemoryStore, store::FindingStore as _};
 
 type Said = Result<Answer, Unavailable>;
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// Says what it was told to, then `Unknown`; counts; waits at its gate if there is one.
 #[derive(Clone, Default)]
@@ -35,7 +36,7 @@ struct Script {
     asked: Arc<Mutex<Vec<Delta>>>,
     gate: Option<Arc<Notify>>,
     /// Done to the findings while the source works.
-    meanwhile: Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>,
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
 
 impl Script {
@@ -136,7 +137,7 @@ async fn drift_is_asked_about_and_answered_in_its_finding_beside_its_counts() {
     assert_eq!((asked.path.as_str(), asked.digest), ("/tmp/x", Some(content("image"))), "a config is in no registry");
     assert_eq!(RuntimeFindingStatus { scan: None, ..status(&store, "f") }.count, 3);
     // Known content is asked about once.
-    assert_eq!(worker.look(&terms(), after(Duration::from_secs(86_400))), None);
+    assert_eq!(worker.look(&terms(), after(Duration::from_hours(24))), None);
     assert_eq!((source.asked(), store.writes()), (1, 2));
 }
 
@@ -178,17 +179,17 @@ async fn while_the_registry_is_down_the_scan_stays_pending_with_growing_pauses_a
     assert!(next > after(Duration::from_secs(2)) && next <= after(pause(1)), "{next}");
     assert_eq!(source.asked(), 1);
     for attempt in 2..=MAX_ATTEMPTS {
-        worker.look(&terms(), after(Duration::from_secs(86_400)));
+        worker.look(&terms(), after(Duration::from_hours(24)));
         worker.finished().await;
         assert_eq!(scan(&store, "f").attempts, attempt);
     }
     let failed = scan(&store, "f");
     assert_eq!((failed.phase, failed.summary.as_str()), (ScanPhase::Failed, "Failed"));
     assert!(failed.finished_at.is_some());
-    worker.look(&terms(), after(Duration::from_secs(86_400)));
+    worker.look(&terms(), after(Duration::from_hours(24)));
     assert_eq!(source.asked(), MAX_ATTEMPTS as usize);
     let total: Duration = (0..MAX_ATTEMPTS).map(pause).sum();
-    assert!(total > Duration::from_secs(3600) && total < Duration::from_secs(2 * 3600), "{total:?}");
+    assert!(total > Duration::from_hours(1) && total < Duration::from_hours(2), "{total:?}");
 }
 
 #[tokio::test]
@@ -208,7 +209,7 @@ async fn equal_deltas_share_one_scan_also_later_within_the_cooldown() {
         assert_eq!(scan(&store, name).phase, ScanPhase::Done, "{name}");
     }
     store.insert("late", drift("evil"));
-    worker.look(&terms(), after(Duration::from_secs(60)));
+    worker.look(&terms(), after(Duration::from_mins(1)));
     worker.finished().await;
     assert_eq!(source.asked(), 2);
     let made = ["a", "b", "c"].map(|name| scan(&store, name).finished_at);
@@ -276,7 +277,7 @@ async fn without_an_answer_seen_again_after_the_cooldown_is_asked_again() {
     let pending = super::outcome::pending(Some(content("evil")), finished);
     let unknown = super::outcome::done(&pending, &Answer::Silent("no SBOM".to_owned()), finished);
     let known = super::outcome::done(&pending, &Answer::Known { component: None, listed_at: None }, finished);
-    store.insert("a-seen", silent(unknown.clone(), Duration::from_secs(600)));
+    store.insert("a-seen", silent(unknown.clone(), Duration::from_mins(10)));
     store.insert("b-not-seen", silent(unknown, Duration::from_secs(599)));
     store.insert("c-known", silent(known, Duration::from_secs(9_999)));
     let decision = decide(&store.all(), &terms(), &Memory::default(), finished + Duration::from_secs(700));

@@ -34,7 +34,7 @@ const AT_ONCE: usize = 8;
 /// Findings change many times a second while something goes on: one look is enough for all of them.
 const SETTLE: Duration = Duration::from_millis(200);
 /// Looks without a change, at the latest after this long.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// What came of a job.
 pub(super) struct Finished {
@@ -120,7 +120,7 @@ pub(super) async fn run<B: SbomSource>(
             () = worker.finished() => continue,
             () = leadership.until_lost() => continue,
             () = policies.changed() => {}
-            changed = changes.changed() => if changed.is_err() { return },
+            alive = changes.changed() => if alive.is_err() { return },
             () = tokio::time::sleep(wait) => {}
         }
         tokio::time::sleep(SETTLE).await;

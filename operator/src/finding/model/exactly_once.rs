@@ -179,7 +179,7 @@ impl World {
     async fn apply(&mut self, op: Op) {
         match op {
             Op::Send { reporter, records, replica, fate } => self.send(reporter, records, replica, fate).await,
-            Op::Both { records, replicas, fate } => self.both(records, replicas, fate).await,
+            Op::Both { records, replicas, fate } => Box::pin(self.both(records, replicas, fate)).await,
             Op::Restart(replica) => {
                 let store = self.replicas[replica].store.another();
                 self.replicas[replica] = Replica::over(store, &self.pods);
@@ -219,7 +219,7 @@ async fn run<T>(merge: impl Future<Output = T>, fate: &Fate) -> Option<T> {
 async fn story(ops: Vec<Op>) {
     let mut world = World::new();
     for op in ops {
-        world.apply(op).await;
+        Box::pin(world.apply(op)).await;
     }
     // In the end every reporter gets its receipt.
     for reporter in 0..3 {
