@@ -309,14 +309,31 @@ static __always_inline u32 judge(struct exec_record *r, struct container_state *
 	return bpf_map_lookup_elem(&verified, &key) ? CLASS_COPIED_UP : CLASS_NEW;
 }
 
+/* A process of the node, not of a container. */
+static __always_inline bool is_the_nodes(struct task_struct *task, struct config *cfg)
+{
+	struct nsproxy *namespaces = BPF_CORE_READ(task, nsproxy);
+	struct pid *pid;
+	struct upid *own;
+	u32 mntns;
+
+	if (namespaces) {
+		mntns = BPF_CORE_READ(namespaces, mnt_ns, ns.inum);
+		return mntns == cfg->host_mntns || mntns == cfg->runtime_mntns;
+	}
+	/* It ends right now, as runc does once its exec is under way: its mounts are gone, its pid is not. */
+	pid = BPF_CORE_READ(task, thread_pid);
+	own = (void *)pid + bpf_core_field_offset(pid->numbers) + (u64)BPF_CORE_READ(pid, level) * bpf_core_type_size(struct upid);
+	return BPF_CORE_READ(own, ns, ns.inum) == cfg->pidns;
+}
+
 /* The runtime starts a container's processes from its own mount namespace; what forks inside never arms anything. */
 static __always_inline void arm(struct container_state *c, struct task_struct *task, struct config *cfg, struct exec_record *r)
 {
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
 	struct super_block *root = BPF_CORE_READ(task, fs, root.mnt, mnt_sb);
-	u32 parent_mntns = BPF_CORE_READ(parent, nsproxy, mnt_ns, ns.inum);
 
-	if (parent_mntns != cfg->host_mntns && parent_mntns != cfg->runtime_mntns)
+	if (!is_the_nodes(parent, cfg))
 		return;
 	/* A hook that runs before the pivot still has the host's root. */
 	if (root == BPF_CORE_READ(parent, fs, root.mnt, mnt_sb))

@@ -136,7 +136,7 @@ fn status(node: &str, seen: Option<&Observed>, progress: &Progress, kept: &Kept)
 
 fn not_observing(status: &NodeStatus) -> String {
     if status.reasons.is_empty() {
-        return "no self-test exec has been seen yet".to_owned();
+        return "the self-test, the rules or the list of containers is still to come".to_owned();
     }
     let reasons: Vec<&str> = status.reasons.iter().map(<&str>::from).collect();
     reasons.join(", ")
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn readiness_says_why_it_is_not() {
         let mut told = status("n", None, &Progress::default(), &Kept::default());
-        assert_eq!(not_observing(&told), "no self-test exec has been seen yet");
+        assert_eq!(not_observing(&told), "the self-test, the rules or the list of containers is still to come");
         told.reasons = vec![CoverageReason::NoBTF, CoverageReason::RuntimeGone];
         assert_eq!(not_observing(&told), "NoBTF, RuntimeGone");
     }

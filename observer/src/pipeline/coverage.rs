@@ -79,9 +79,9 @@ pub fn arm(shared: &Shared) -> Result<(), ProbeError> {
 }
 
 /// Pods by coverage, and whatever is missing on the whole node.
-pub fn coverage(shared: &Shared, observing: bool, observed: &mut Observed) -> Result<(), ProbeError> {
+pub fn coverage(shared: &Shared, attached: bool, observed: &mut Observed) -> Result<(), ProbeError> {
     let mut reasons = BTreeSet::new();
-    if !observing {
+    if !attached {
         reasons.insert(CoverageReason::ProbeDetached);
     }
     if !shared.runtime.load(Ordering::Relaxed) {
@@ -100,7 +100,7 @@ pub fn coverage(shared: &Shared, observing: bool, observed: &mut Observed) -> Re
             Some(key) => shared.maps.container(&key)?,
             None => None,
         };
-        let missing = if observing { reason(&container, state) } else { Some(CoverageReason::ProbeDetached) };
+        let missing = if attached { reason(&container, state) } else { Some(CoverageReason::ProbeDetached) };
         let reference = &container.reference;
         let key = (reference.namespace.clone(), reference.pod.clone(), reference.pod_uid.clone());
         let pod = pods.entry(key).or_default();
@@ -124,6 +124,5 @@ pub fn coverage(shared: &Shared, observing: bool, observed: &mut Observed) -> Re
         }
     }
     observed.reasons = reasons;
-    observed.observing = observing;
     Ok(())
 }

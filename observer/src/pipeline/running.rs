@@ -129,14 +129,17 @@ impl Running {
     pub fn look(&self) -> Result<Observed, ProbeError> {
         self.shared.maps.set_config(|config| config.heartbeat_ns = monotonic_ns())?;
         self.shared.register.tick();
+        // Asked before the containers are armed: whoever is told that this node observes may rely on it.
+        let settled = self.shared.register.is_settled();
         arm(&self.shared)?;
         let mut observed = Observed {
             accounting: accounting(&self.shared, &self.book, &self.statistics)?,
             kill_armed: self.shared.register.kills(),
             ..Observed::default()
         };
-        let observing = self.observing.load(Ordering::Relaxed) && self.statistics.is_pinned();
-        coverage(&self.shared, observing, &mut observed)?;
+        let attached = self.observing.load(Ordering::Relaxed) && self.statistics.is_pinned();
+        coverage(&self.shared, attached, &mut observed)?;
+        observed.observing = attached && settled;
         Ok(observed)
     }
 }

@@ -106,6 +106,12 @@ impl Register {
         running.filter_map(|entry| Some((entry.container.clone(), entry.policies.clone()?))).collect()
     }
 
+    /// Rules are set and the runtime's containers were listed: no container that runs goes unnoticed.
+    pub fn is_settled(&self) -> bool {
+        let inner = self.lock();
+        inner.rules.is_some() && inner.listed.is_some()
+    }
+
     /// Whether the kernel holds a kill for some container.
     pub fn kills(&self) -> bool {
         self.lock().containers.values().any(|entry| entry.in_kernel.is_some_and(|rules| rules.kill != 0))
