@@ -21,15 +21,14 @@ const PATH: &str = "/tmp/busybox-";
 /// How long a finding may take.
 const SOON: Duration = Duration::from_secs(60);
 
-/// A burst in a pod.
+/// A burst in a pod. It goes on until it is told to stop, so that whatever dies dies in the middle of it.
 pub struct Burst<'a> {
     scene: &'a Scene<'a>,
-    rounds: u32,
 }
 
 impl<'a> Burst<'a> {
     /// A pod that is observed, with the dropped files in it.
-    pub async fn prepare(scene: &'a Scene<'a>, rounds: u32) -> anyhow::Result<Self> {
+    pub async fn prepare(scene: &'a Scene<'a>) -> anyhow::Result<Self> {
         let image = Workload::push(scene.stage(), &format!("{}-app", scene.namespace()), "1", "burst")?;
         scene.run(POD, &image.reference().tagged()).await?;
         // After the pod: Ready then speaks of the pod's node.
@@ -38,30 +37,20 @@ impl<'a> Burst<'a> {
             "set -e; cp /bin/busybox {PATH}1; echo >>{PATH}1; for n in $(seq 2 {FILES}) mark; do ln {PATH}1 {PATH}$n; done"
         );
         scene.shell(POD, &drop)?.stdout()?;
-        let burst = Self { scene, rounds };
+        let burst = Self { scene };
         burst.mark(1).await?;
         Ok(burst)
     }
 
     /// Starts it: a round is one exec of each file, and rounds have `pause` seconds between them.
-    pub fn start(&self, pause: &str) -> Told {
-        let rounds = self.rounds;
+    pub async fn start(&self, pause: &str) -> Told {
+        let round = format!("for n in $(seq {FILES}); do {PATH}$n true; done; sleep {pause}; rounds=$((rounds+1))");
         let run = format!(
-            "for r in $(seq {rounds}); do for n in $(seq {FILES}); do {PATH}$n true; done; sleep {pause}; done; echo ended >/tmp/ended"
+            "rounds=0; until [ -e /tmp/stop ]; do {round}; done; echo $rounds >/tmp/rounds && mv /tmp/rounds /tmp/ended"
         );
         // A session of its own: it goes on when this exec, or the API server, is gone.
         self.scene.shell(POD, &format!("setsid sh -c '{run}' </dev/null >/dev/null 2>&1 &"))?.stdout()?;
-        Ok(())
-    }
-
-    /// Whether it still goes on.
-    pub fn goes_on(&self) -> Told {
-        ensure!(!self.ended()?, "the burst was over before the blow: it proves nothing");
-        Ok(())
-    }
-
-    fn ended(&self) -> Result<bool> {
-        Ok(self.scene.shell(POD, "test -e /tmp/ended && echo yes || echo no")?.stdout()?.trim() == "yes")
+        self.is_counted_on(0).await
     }
 
     /// How many of its execs are in findings.
@@ -70,20 +59,33 @@ impl<'a> Burst<'a> {
         Ok(findings.iter().filter(|finding| is_of_burst(finding)).map(count).sum())
     }
 
-    /// Waits until some of it is counted.
-    pub async fn flows(&self) -> Told {
-        until("the first of the burst is counted", SOON, async || {
-            Ok(if self.counted().await? > 0 { Seen::There(()) } else { Seen::NotYet("none".into()) })
+    /// Waits until more of it is counted than that.
+    pub async fn is_counted_on(&self, from: u64) -> Told {
+        until(&format!("more than {from} are counted"), SOON, async || {
+            let counted = self.counted().await?;
+            Ok(if counted > from { Seen::There(()) } else { Seen::NotYet(format!("{counted} are counted")) })
         })
         .await?;
         Ok(())
     }
 
-    /// Waits for its end, and holds its count against its size.
+    /// Stops it, and returns how many execs it was.
+    async fn stop(&self) -> anyhow::Result<u64> {
+        self.scene.shell(POD, "touch /tmp/stop")?.stdout()?;
+        let rounds = until("the burst ends", SOON, async || {
+            let said = self.scene.shell(POD, "cat /tmp/ended")?;
+            Ok(match said.stdout.trim().parse::<u64>() {
+                Ok(rounds) => Seen::There(rounds),
+                Err(_) => Seen::NotYet(said.stderr),
+            })
+        })
+        .await?;
+        Ok(rounds * u64::from(FILES))
+    }
+
+    /// Stops it, and holds its count against its size.
     pub async fn is_exact(&self, within: Duration) -> Told {
-        let total = u64::from(FILES) * u64::from(self.rounds);
-        until("the burst ends", within, async || Ok(if self.ended()? { Seen::There(()) } else { Seen::NotYet("it goes on".into()) }))
-            .await?;
+        let total = self.stop().await?;
         until(&format!("all {total} are counted"), within, async || {
             let counted = self.counted().await?;
             Ok(if counted == total { Seen::There(()) } else { Seen::NotYet(format!("{counted} are counted")) })
@@ -94,7 +96,8 @@ impl<'a> Burst<'a> {
         let counted = self.counted().await?;
         ensure!(counted == total, "{counted} are counted, {total} were executed");
         let findings = self.scene.findings().await?;
-        let approximate = findings.iter().any(|finding| finding.status.as_ref().is_some_and(|status| status.approximate));
+        let approximate =
+            findings.iter().any(|finding| finding.status.as_ref().is_some_and(|status| status.approximate));
         ensure!(!approximate, "the count says of itself that it is approximate");
         Ok(())
     }
@@ -103,7 +106,9 @@ impl<'a> Burst<'a> {
     async fn mark(&self, nth: u64) -> Told {
         let mark = format!("{PATH}mark");
         self.scene.exec(POD, &[&mark, "true"])?.stdout()?;
-        self.scene.finding(&format!("mark {nth}"), SOON, |finding| finding.spec.subject == mark && count(finding) == nth).await?;
+        self.scene
+            .finding(&format!("mark {nth}"), SOON, |finding| finding.spec.subject == mark && count(finding) == nth)
+            .await?;
         Ok(())
     }
 }

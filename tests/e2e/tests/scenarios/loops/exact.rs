@@ -27,12 +27,11 @@ async fn an_observer_killed_in_the_middle_of_a_burst_loses_and_doubles_nothing()
         if elsewhere(scene) {
             return Ok(());
         }
-        let burst = Burst::prepare(scene, 40).await?;
+        let burst = Burst::prepare(scene).await?;
+        burst.start("0.2").await?;
         let observer = Victim::observer_of(scene.client(), scene.namespace(), POD).await?;
-        burst.start("0.2")?;
-        burst.flows().await?;
         observer.kill()?;
-        burst.goes_on()?;
+        burst.is_counted_on(burst.counted().await?).await?;
         burst.is_exact(SETTLED).await
     })
     .await;
@@ -44,14 +43,13 @@ async fn a_leader_killed_between_write_and_acknowledgement_loses_and_doubles_not
         if elsewhere(scene) {
             return Ok(());
         }
-        let burst = Burst::prepare(scene, 40).await?;
-        burst.start("0.2")?;
-        burst.flows().await?;
+        let burst = Burst::prepare(scene).await?;
+        burst.start("0.2").await?;
         let leader = Victim::leader(scene.client()).await?;
         // A batch speaks of many findings: when the first of them is written, its receipt is still to come.
         written(scene).await.with_context(|| format!("{} leads", leader.pod))?;
         leader.kill()?;
-        burst.goes_on()?;
+        burst.is_counted_on(burst.counted().await?).await?;
         burst.is_exact(SETTLED).await?;
         rolled_out(scene.client(), NAMESPACE, "zastava-operator", SETTLED).await?;
         Ok(())
@@ -66,13 +64,11 @@ async fn the_api_server_away_for_a_minute_loses_and_doubles_nothing() {
             elsewhere(scene);
             return Ok(());
         };
-        let burst = Burst::prepare(scene, 80).await?;
-        burst.start("0.8")?;
-        burst.flows().await?;
+        let burst = Burst::prepare(scene).await?;
+        burst.start("2").await?;
         control::stop(run, Program::ApiServer)?;
         tokio::time::sleep(AWAY).await;
         run.restore().await?;
-        burst.goes_on()?;
         burst.is_exact(SETTLED).await?;
         // Everybody else is back as well.
         rolled_out(scene.client(), NAMESPACE, "zastava-operator", SETTLED).await?;

@@ -58,7 +58,10 @@ async fn the_intake_believes_each_observer_about_its_own_pods() {
         never_seen(scene, &intake, &own).await?;
 
         let findings = scene.findings().await?;
-        let seen: Vec<_> = findings.iter().map(|finding| (finding.spec.subject.as_str(), count(finding), unverified(finding))).collect();
+        let seen: Vec<_> = findings
+            .iter()
+            .map(|finding| (finding.spec.subject.as_str(), count(finding), unverified(finding)))
+            .collect();
         ensure!(seen == [("/own", 1, false)], "findings of the namespace: {seen:?}");
         Ok(())
     })
@@ -96,7 +99,12 @@ async fn never_seen(scene: &Scene<'_>, intake: &Intake, own: &Reporter) -> Told 
     ensure!(receipt.merged == 1 && receipt.refused.is_empty(), "a pod that was never seen: {receipt:?}");
     let kept: Api<RuntimeFinding> = Api::namespaced(scene.client().clone(), NAMESPACE);
     let workload = format!("{}/ghost", scene.namespace());
-    let found = kept.list(&ListParams::default()).await?.items.into_iter().find(|finding| finding.spec.workload.name == workload);
+    let found = kept
+        .list(&ListParams::default())
+        .await?
+        .items
+        .into_iter()
+        .find(|finding| finding.spec.workload.name == workload);
     let found = found.context("no finding is kept in Zastava's namespace")?;
     kept.delete(found.metadata.name.as_deref().unwrap_or_default(), &DeleteParams::default()).await?;
     ensure!(unverified(&found), "it passes for verified: {:?}", found.status);
@@ -179,7 +187,11 @@ impl Reporter {
         let node = node_of(observer).context("an observer on no node")?.to_owned();
         let nodes: Api<Node> = Api::all(client.clone());
         let node_uid = nodes.get(&node).await?.metadata.uid.context("a node without a UID")?;
-        let bound = ["--bound-object-kind=Pod".to_owned(), format!("--bound-object-name={name}"), format!("--bound-object-uid={uid}")];
+        let bound = [
+            "--bound-object-kind=Pod".to_owned(),
+            format!("--bound-object-name={name}"),
+            format!("--bound-object-uid={uid}"),
+        ];
         let token = token(stage, "zastava-observer", AUDIENCE, &bound.each_ref().map(String::as_str))?;
         // A journal of its own: the observer's marks stay as they are.
         let mark = format!("node:{node_uid}/e2e-{}", jiff::Timestamp::now().as_nanosecond());

@@ -35,14 +35,23 @@ impl Victim {
     fn of(pod: &Pod) -> anyhow::Result<Self> {
         let name = pod.metadata.name.clone().unwrap_or_default();
         let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref()?.first());
-        let id = status.and_then(|status| status.container_id.as_deref()).and_then(|id| id.split_once("://")).context("no container")?.1;
+        let id = status
+            .and_then(|status| status.container_id.as_deref())
+            .and_then(|id| id.split_once("://"))
+            .context("no container")?
+            .1;
         let mut processes: Vec<i32> = fs::read_dir("/proc")?
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|process: &i32| fs::read_to_string(format!("/proc/{process}/cgroup")).is_ok_and(|cgroup| cgroup.contains(id)))
+            .filter(|process: &i32| {
+                fs::read_to_string(format!("/proc/{process}/cgroup")).is_ok_and(|cgroup| cgroup.contains(id))
+            })
             .collect();
         processes.sort_unstable();
-        let pid = processes.first().and_then(|pid| Pid::from_raw(*pid)).with_context(|| format!("{name} has no process here"))?;
+        let pid = processes
+            .first()
+            .and_then(|pid| Pid::from_raw(*pid))
+            .with_context(|| format!("{name} has no process here"))?;
         Ok(Self { pid, pod: name })
     }
 
@@ -63,7 +72,9 @@ pub async fn observer_of(client: &Client, namespace: &str, pod: &str) -> anyhow:
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let node = pods.get(pod).await?.spec.and_then(|spec| spec.node_name).context("the pod is on no node")?;
     let mut found = observers(client).await?.into_iter();
-    found.find(|observer| observer.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&node)).context("no observer there")
+    found
+        .find(|observer| observer.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&node))
+        .context("no observer there")
 }
 
 /// The pods of all observers.

@@ -21,7 +21,9 @@ async fn a_finding_is_the_operators_word_and_people_acknowledge_it() {
         scene.policy(json!({"mode": "Enforce", "admission": scene.signed_by(TEAM)?})).await?;
         scene.create(scene.pod("app", &unsigned)).await?.refused()?;
         let finding = scene
-            .finding("the refused image", Duration::from_secs(30), |finding| finding.spec.type_ == FindingType::Admission)
+            .finding("the refused image", Duration::from_secs(30), |finding| {
+                finding.spec.type_ == FindingType::Admission
+            })
             .await?;
         let name = finding.metadata.name.clone().context("a finding without a name")?;
 
@@ -32,7 +34,12 @@ async fn a_finding_is_the_operators_word_and_people_acknowledge_it() {
 
         let acknowledgement = json!({"spec": {"acknowledgement": {"by": "ann", "reason": "a test"}}});
         let refused = patch(scene, "bob", &name, &acknowledgement)?;
-        ensure!(!refused.success && refused.stderr.contains("forbidden"), "bob may only view: {}{}", refused.stdout, refused.stderr);
+        ensure!(
+            !refused.success && refused.stderr.contains("forbidden"),
+            "bob may only view: {}{}",
+            refused.stdout,
+            refused.stderr
+        );
         patch(scene, "ann", &name, &acknowledgement)?.stdout().context("ann may acknowledge")?;
         let refused = patch(scene, "ann", &name, &json!({"spec": {"subject": "/bin/true"}}))?;
         ensure!(!refused.success && refused.stderr.contains("acknowledgement"), "{}{}", refused.stdout, refused.stderr);
@@ -57,7 +64,8 @@ async fn a_strangers_word(scene: &Scene<'_>, finding: &RuntimeFinding, name: &st
     let mut invented = finding.clone();
     invented.metadata = kube::api::ObjectMeta { name: Some("drift-invented".into()), ..Default::default() };
     invented.status = None;
-    let refused = findings.create(&PostParams::default(), &invented).await.err().context("a stranger made a finding")?;
+    let refused =
+        findings.create(&PostParams::default(), &invented).await.err().context("a stranger made a finding")?;
     ensure!(refused.to_string().contains("made by Zastava's operator only"), "{refused}");
 
     let lie = json!({"status": {"count": 0}});
@@ -91,6 +99,17 @@ async fn bind(scene: &Scene<'_>, person: &str, role: &str) -> Told {
 
 fn patch(scene: &Scene<'_>, person: &str, name: &str, patch: &Value) -> anyhow::Result<Finished> {
     let patch = patch.to_string();
-    let line = ["--as", person, "--namespace", scene.namespace(), "patch", "runtimefinding", name, "--type=merge", "--patch", &patch];
+    let line = [
+        "--as",
+        person,
+        "--namespace",
+        scene.namespace(),
+        "patch",
+        "runtimefinding",
+        name,
+        "--type=merge",
+        "--patch",
+        &patch,
+    ];
     Ok(finish(scene.stage().tool("kubectl").args(line))?)
 }

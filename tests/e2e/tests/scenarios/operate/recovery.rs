@@ -48,7 +48,9 @@ async fn what_is_deleted_comes_back_without_a_refused_pod() {
         let sets: Api<DaemonSet> = Api::namespaced(scene.client().clone(), OBSERVERS);
         comes_back(&sets, "zastava-observer", |set| {
             let status = set.status.as_ref();
-            status.is_some_and(|status| status.desired_number_scheduled > 0 && status.number_ready == status.desired_number_scheduled)
+            status.is_some_and(|status| {
+                status.desired_number_scheduled > 0 && status.number_ready == status.desired_number_scheduled
+            })
         })
         .await?;
         scene.policy_ready().await?;
@@ -69,7 +71,9 @@ async fn what_is_deleted_comes_back_without_a_refused_pod() {
 async fn pods_come_back(scene: &Scene<'_>, component: &str) -> Told {
     let pods: Api<Pod> = Api::namespaced(scene.client().clone(), NAMESPACE);
     let labels = ListParams::default().labels(&format!("{OWN},app.kubernetes.io/component={component}"));
-    let uids = async || -> Result<BTreeSet<String>> { Ok(pods.list(&labels).await?.items.iter().filter_map(Pod::uid).collect()) };
+    let uids = async || -> Result<BTreeSet<String>> {
+        Ok(pods.list(&labels).await?.items.iter().filter_map(Pod::uid).collect())
+    };
     let before = uids().await?;
     pods.delete_collection(&DeleteParams::default(), &labels).await?;
     until("other pods are there", BACK, async || {

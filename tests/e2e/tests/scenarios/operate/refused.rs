@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::Api;
+use kube::api::{ApiResource, DynamicObject, PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use zastava_crds::policy::ZastavaPolicy;
@@ -28,7 +28,8 @@ async fn the_api_server_refuses_each_invalid_policy_with_the_message_of_the_rule
     scenario("invalid", async |scene| {
         let cases: Vec<Case> = serde_saphyr::from_str(INVALID)?;
         ensure!(!cases.is_empty(), "the table is empty");
-        let policies: Api<DynamicObject> = Api::all_with(scene.client().clone(), &ApiResource::erase::<ZastavaPolicy>(&()));
+        let policies: Api<DynamicObject> =
+            Api::all_with(scene.client().clone(), &ApiResource::erase::<ZastavaPolicy>(&()));
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         let mut wrong = Vec::new();
         for Case { name, by, message, spec } in cases {
@@ -49,7 +50,10 @@ async fn the_api_server_refuses_each_invalid_policy_with_the_message_of_the_rule
             }
             // What a rule says in process is what the API server says.
             if by == "rule" {
-                let here = serde_json::from_value::<ZastavaPolicy>(policy)?.validate_cel().err().context("valid in process")?;
+                let here = serde_json::from_value::<ZastavaPolicy>(policy)?
+                    .validate_cel()
+                    .err()
+                    .context("valid in process")?;
                 let missing = here.as_slice().iter().filter(|error| !said.contains(&error.message));
                 wrong.extend(missing.map(|error| format!("{name}: in process \"{}\", got {said}", error.message)));
             }
@@ -65,12 +69,17 @@ async fn a_field_that_is_not_supported_stalls_the_policy_by_its_name() {
     scenario("stalled", async |scene| {
         let policies: Api<ZastavaPolicy> = Api::all(scene.client().clone());
         let admission = json!({"unmatched": "Deny"});
-        scene.apply_policy(json!({"admission": admission, "runtime": {"libraries": "Audit", "posture": {"interval": "1h"}}})).await?;
+        scene
+            .apply_policy(
+                json!({"admission": admission, "runtime": {"libraries": "Audit", "posture": {"interval": "1h"}}}),
+            )
+            .await?;
         until("the policy is stalled and says why", Duration::from_secs(30), async || {
             let policy = policies.get(scene.namespace()).await?;
             let conditions = policy.status.map(|status| status.conditions).unwrap_or_default();
             let is = |type_: &str, status: &str, reason: &str| {
-                let found = conditions.iter().find(|one| one.type_ == type_ && one.status == status && one.reason == reason);
+                let found =
+                    conditions.iter().find(|one| one.type_ == type_ && one.status == status && one.reason == reason);
                 found.map(|one| one.message.clone())
             };
             let named = is("Stalled", "True", "NotSupported").is_some_and(|message| {

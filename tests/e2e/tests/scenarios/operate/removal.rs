@@ -56,7 +56,8 @@ async fn without(scene: &Scene<'_>, remove: impl AsyncFnOnce(&Stage) -> Told) ->
         remove(stage).await?;
         pods_start(scene, &unsigned, SOON).await?;
         // The chart may keep the CRDs; of the rest nothing stays.
-        gone(stage, &format!("{MADE},serviceaccounts,networkpolicies,clusterroles,clusterrolebindings"), OWN, LATER).await
+        gone(stage, &format!("{MADE},serviceaccounts,networkpolicies,clusterroles,clusterrolebindings"), OWN, LATER)
+            .await
     };
     let told = told.await;
     back(stage, &values).await.context("the release comes again")?;
@@ -78,7 +79,8 @@ async fn back(stage: &Stage, values: &serde_json::Value) -> Told {
 
 /// Deletes what the chart rendered, one after the other, in an order that the seed decides.
 async fn delete_in_order(client: &Client, manifest: &str, seed: u64) -> Told {
-    let mut objects: Vec<DynamicObject> = serde_saphyr::from_multiple::<Option<DynamicObject>>(manifest)?.into_iter().flatten().collect();
+    let mut objects: Vec<DynamicObject> =
+        serde_saphyr::from_multiple::<Option<DynamicObject>>(manifest)?.into_iter().flatten().collect();
     ensure!(objects.len() > 20, "the release renders only {} objects", objects.len());
     shuffle(&mut objects, seed);
     for object in objects {

@@ -48,7 +48,8 @@ async fn at_rest_nothing_is_written_and_the_last_policy_takes_all_with_it() {
         scene.remove_policy().await?;
         pods_start(scene, &unsigned, Duration::from_secs(20)).await?;
         for part in ["webhook", "observer"] {
-            let labels = format!("{},app.kubernetes.io/component={part},app.kubernetes.io/managed-by!=Helm", super::OWN);
+            let labels =
+                format!("{},app.kubernetes.io/component={part},app.kubernetes.io/managed-by!=Helm", super::OWN);
             let workloads = MADE.replace("configmaps,secrets,", "");
             gone(stage, &workloads, &labels, Duration::from_secs(60)).await?;
         }
@@ -59,7 +60,12 @@ async fn at_rest_nothing_is_written_and_the_last_policy_takes_all_with_it() {
 
 /// What is in one list and not in the other.
 fn changed(before: &[String], after: &[String]) -> Vec<String> {
-    after.iter().filter(|one| !before.contains(one)).chain(before.iter().filter(|one| !after.contains(one))).cloned().collect()
+    after
+        .iter()
+        .filter(|one| !before.contains(one))
+        .chain(before.iter().filter(|one| !after.contains(one)))
+        .cloned()
+        .collect()
 }
 
 fn text(error: anyhow::Error) -> zastava_e2e::error::Error {

@@ -45,7 +45,9 @@ impl Stream {
                     let mut flow = told.lock().unwrap_or_else(PoisonError::into_inner);
                     match outcome {
                         Ok(_) => flow.taken += 1,
-                        Err(error) => flow.refused.push(format!("after {:.1} s: {error}", began.elapsed().as_secs_f32())),
+                        Err(error) => {
+                            flow.refused.push(format!("after {:.1} s: {error}", began.elapsed().as_secs_f32()))
+                        }
                     }
                 }
                 tokio::time::sleep(PAUSE).await;

@@ -38,7 +38,11 @@ impl Writes {
         // A line that is being written is left for the next look.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         self.at += whole as u64;
-        Ok(text[..whole].lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(|entry| write(&entry)).collect())
+        Ok(text[..whole]
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter_map(|entry| write(&entry))
+            .collect())
     }
 }
 
@@ -46,7 +50,9 @@ impl Writes {
 fn write(entry: &Value) -> Option<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let user = text(&entry["user"]["username"]);
-    let ours = [release::NAMESPACE, OBSERVERS].iter().any(|of| user.starts_with(&format!("system:serviceaccount:{of}:zastava-")));
+    let ours = [release::NAMESPACE, OBSERVERS]
+        .iter()
+        .any(|of| user.starts_with(&format!("system:serviceaccount:{of}:zastava-")));
     let target = &entry["objectRef"];
     let resource = text(&target["resource"]);
     if !ours || ["leases", "tokenreviews", "subjectaccessreviews"].contains(&resource.as_str()) {
