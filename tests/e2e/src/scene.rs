@@ -236,7 +236,7 @@ impl<'a> Scene<'a> {
     ) -> Result<RuntimeFinding> {
         until(&format!("a finding in {}: {what}", self.namespace), within, async || {
             let all = self.findings().await?;
-            let seen = serde_json::to_string(&all)?;
+            let seen: String = all.iter().map(line).collect();
             Ok(all.into_iter().find(|finding| wanted(finding)).map_or(Seen::NotYet(seen), Seen::There))
         })
         .await
@@ -248,6 +248,14 @@ impl<'a> Scene<'a> {
         let kind = GroupVersionKind::try_from(types).map_err(|error| Error::Invalid(error.to_string()))?;
         Ok(Api::namespaced_with(self.client.clone(), &self.namespace, &ApiResource::from_gvk(&kind)))
     }
+}
+
+/// A finding on a line of its own.
+fn line(finding: &RuntimeFinding) -> String {
+    let (spec, status) = (&finding.spec, finding.status.clone().unwrap_or_default());
+    let message = status.evidence.map(|evidence| evidence.message).unwrap_or_default();
+    let (count, scan) = (status.count, status.scan.map(|scan| scan.summary).unwrap_or_default());
+    format!("\n    {} of {} {}: {count} times, scan {scan:?}: {message}", spec.type_, spec.workload.name, spec.subject)
 }
 
 /// The spec of a pod with one container `main`, which waits.
