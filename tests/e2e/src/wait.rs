@@ -24,6 +24,10 @@ pub async fn until<T>(what: &str, within: Duration, mut look: impl AsyncFnMut() 
     let mut last = String::from("nothing: the look itself did not end");
     loop {
         let left = end.saturating_duration_since(Instant::now());
+        // A look that is there at once would win against a timeout of nothing, for ever.
+        if left.is_zero() {
+            return Err(Error::Deadline { what: what.to_owned(), after: within, last });
+        }
         match tokio::time::timeout(left, look()).await {
             Ok(Ok(Seen::There(found))) => return Ok(found),
             Ok(Ok(Seen::NotYet(state))) => last = state,
