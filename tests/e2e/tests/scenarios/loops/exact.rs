@@ -68,6 +68,8 @@ async fn the_api_server_away_for_a_minute_loses_and_doubles_nothing() {
         burst.start("2").await?;
         control::stop(run, Program::ApiServer)?;
         tokio::time::sleep(AWAY).await;
+        // The controllers start anew as well: what they do about an outage is their pause of up to a minute.
+        control::stop(run, Program::Controllers)?;
         run.restore().await?;
         burst.is_exact(SETTLED).await?;
         // Everybody else is back as well.

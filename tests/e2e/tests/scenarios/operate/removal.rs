@@ -74,6 +74,9 @@ async fn back(stage: &Stage, values: &serde_json::Value) -> Told {
         Ok(if going.trim().is_empty() { Seen::There(()) } else { Seen::NotYet(going) })
     })
     .await?;
+    // A leader that lost its rights could not give its lease back. Once it is gone, nobody needs to wait for its end.
+    gone(stage, "pods", &format!("{OWN},app.kubernetes.io/component=operator"), LATER).await?;
+    stage.kubectl(&["delete", "lease", "zastava-operator", "--namespace", release::NAMESPACE, "--ignore-not-found"])?;
     Ok(release::install_with(stage, values).await?)
 }
 
