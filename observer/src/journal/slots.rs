@@ -80,6 +80,15 @@ pub fn newest(bytes: &[u8]) -> Option<(u64, u64, State)> {
     slots.filter_map(|(at, slot)| decode(slot).map(|(generation, state)| (generation, at, state))).max_by_key(|s| s.0)
 }
 
+impl Drop for SlotFile {
+    /// A child that is between fork and exec holds the file too: the lock is given back, not left to the last of them.
+    fn drop(&mut self) {
+        if let Err(error) = rustix::fs::flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(path = %self.path.display(), %error, "the journal's lock was not given back");
+        }
+    }
+}
+
 impl SlotFile {
     /// Opens or makes the file and locks it.
     ///
