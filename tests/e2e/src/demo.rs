@@ -100,8 +100,8 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     let policies: Api<ZastavaPolicy> = Api::all(stage.client().await?);
     until("the policy counts the violating pod", Duration::from_mins(1), async || {
         let matched = policies.get(NAME).await?.status.and_then(|status| status.matched).unwrap_or_default();
-        let state = format!("{} of {} pods violate", matched.violating, matched.pods);
-        Ok(if matched.violating > 0 { Seen::There(()) } else { Seen::NotYet(state) })
+        let counted = format!("{} of {} pods violate", matched.violating, matched.pods);
+        Ok(if matched.violating > 0 { Seen::There(()) } else { Seen::NotYet(counted) })
     })
     .await?;
     told.done("counted");

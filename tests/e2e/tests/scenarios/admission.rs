@@ -175,7 +175,7 @@ async fn a_job_that_runs_already_completes_and_its_namespace_goes() {
         enforce(scene).await?;
         scene.shell(&name, "touch /tmp/done")?.stdout()?;
         let jobs: Api<Job> = Api::namespaced(scene.client().clone(), scene.namespace());
-        until("the Job is complete", Duration::from_secs(60), async || {
+        until("the Job is complete", Duration::from_mins(1), async || {
             let status = jobs.get("app").await?.status.unwrap_or_default();
             let complete =
                 status.conditions.iter().flatten().any(|one| one.type_ == "Complete" && one.status == "True");
@@ -204,7 +204,7 @@ async fn a_registry_that_is_down_is_not_an_unsigned_image() {
         let message = answer?.refused()?;
         ensure!(!message.contains("no signature"), "an unknown reads as unsigned: {message}");
         // It comes back by itself: what was unknown is asked again.
-        until("the signed image starts", Duration::from_secs(60), async || {
+        until("the signed image starts", Duration::from_mins(1), async || {
             match scene.create(scene.pod("app", &signed)).await? {
                 Answer::Taken(_) => Ok(Seen::There(())),
                 Answer::Refused(message) => Ok(Seen::NotYet(message)),

@@ -18,7 +18,7 @@ pub type Told = anyhow::Result<()>;
 const CLUSTER: &str = "zastava-test";
 const NODES: u8 = 2;
 /// A scenario that takes longer hangs.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// Scenarios run beside each other, but those that break what all of them need have it for themselves.
 static TURN: RwLock<()> = RwLock::const_new(());

@@ -1,5 +1,7 @@
 //! Zastava on a real cluster: one shared cluster with one installation, a namespace and a policy for each scenario.
 
+#![allow(clippy::panic, reason = "a scenario that fails does so by panicking, as every test")]
+
 mod admission;
 mod ground;
 mod install;

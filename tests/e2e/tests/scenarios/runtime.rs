@@ -17,7 +17,7 @@ use zastava_e2e::scene::Scene;
 use zastava_e2e::workload::Workload;
 
 /// How long a finding may take on a machine that does much else.
-const FOUND: Duration = Duration::from_secs(60);
+const FOUND: Duration = Duration::from_mins(1);
 
 /// The image of the scenarios that need no signature: one for all of them.
 fn image(scene: &Scene<'_>) -> anyhow::Result<String> {
