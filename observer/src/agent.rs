@@ -23,7 +23,8 @@ use zastava_crds::wire::sync::RuleSet;
 use self::{settings::AgentSettings, state::NodeState};
 use crate::{
     journal::Journal,
-    pipeline::{Observer, StartError},
+    pipeline::{BPFFS, Observer, StartError},
+    probe::pins::Pins,
     report::{Progress, ReportMetrics},
     sink::SinkMetrics,
     sync::{RulesFile, SyncMetrics, Syncer},
@@ -103,6 +104,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
         report: ReportMetrics::new(&mut registry),
         settings: Arc::new(settings),
     };
+    let rules = board.rules.subscribe();
     let state = NodeState::new(&board, &health);
     let status = state.status();
     metrics::register(&mut registry, &board, status.clone());
@@ -133,6 +135,9 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     if tokio::time::timeout(GRACE, async { while parts.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("not every part ended in time");
     }
+    if asked && asks_nothing(&rules.borrow()) {
+        detach();
+    }
     match first {
         Some(Ok((_, Err(error)))) => Err(error),
         Some(Ok((part, Ok(())))) if !asked => Err(AgentError::PartEnded(part)),
@@ -141,6 +146,19 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
             Err(AgentError::PartEnded("a part"))
         }
         _ => Ok(()),
+    }
+}
+
+/// The intake has said that no policy asks for observation. No rules yet say nothing.
+fn asks_nothing(rules: &RuleSet) -> bool {
+    !rules.hash.is_empty() && rules.policies.is_empty()
+}
+
+/// Nobody will adopt the probe: it goes with the last agent, or every exec on the node would pay for it until the next boot.
+fn detach() {
+    match Pins::new(BPFFS).remove() {
+        Ok(()) => tracing::info!("no policy asks for observation: the probe is detached"),
+        Err(error) => tracing::warn!(%error, "the probe stays attached until {BPFFS} is removed"),
     }
 }
 
@@ -156,5 +174,17 @@ fn kept_rules(settings: &AgentSettings) -> RuleSet {
             tracing::error!(%error, category = error.category(), "rules kept from before can't be used");
             RuleSet::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_probe_goes_only_when_the_intake_has_said_that_nobody_asks() {
+        let said = |hash: &str| RuleSet { hash: hash.to_owned(), ..RuleSet::default() };
+        assert!(!asks_nothing(&said("")));
+        assert!(asks_nothing(&said("sha256:1")));
     }
 }

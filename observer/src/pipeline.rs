@@ -72,6 +72,9 @@ pub trait Store: Send + Sync + 'static {
     fn append(&self, lane: Lane, event: &RuntimeEvent) -> Result<(), StoreError>;
 }
 
+/// Folder of the pins on a node.
+pub const BPFFS: &str = "/sys/fs/bpf/zastava/v1";
+
 /// What the observer is started with.
 #[derive(Clone, Debug)]
 pub struct ObserverConfig {
@@ -98,7 +101,7 @@ impl ObserverConfig {
     pub fn new(node_uid: impl Into<String>) -> Self {
         Self {
             node_uid: node_uid.into(),
-            bpffs: PathBuf::from("/sys/fs/bpf/zastava/v1"),
+            bpffs: PathBuf::from(BPFFS),
             cri_sockets: crate::containers::SOCKETS.iter().map(PathBuf::from).collect(),
             proc: PathBuf::from("/proc"),
             pending_age: Duration::from_secs(10),
