@@ -83,6 +83,7 @@ async fn state(scene: &Scene<'_>) -> String {
         ("findings", &["get", "rf", "-n", namespace, "-o", "yaml"]),
         ("events", &["get", "events", "-n", namespace]),
         ("operator", &["logs", "-n", release::NAMESPACE, "-l", "app.kubernetes.io/component=operator", "--tail=20"]),
+        ("observers", &["logs", "-n", "zastava-observer", "-l", "app.kubernetes.io/component=observer", "--tail=20"]),
         ("webhook", &["logs", "-n", release::NAMESPACE, "-l", "app.kubernetes.io/component=webhook", "--tail=20"]),
     ] {
         add(&mut text, what, &kubectl(line));

@@ -10,14 +10,19 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use k8s_openapi::api::apps::v1::DaemonSet;
+use kube::Api;
 use serde_json::{Value, json};
 use zastava_crds::finding::{FindingType, RuntimeFinding};
 use zastava_crds::wire::event::{DriftClass, Severity};
 use zastava_e2e::scene::Scene;
+use zastava_e2e::wait::{Seen, until};
 use zastava_e2e::workload::Workload;
 
 /// How long a finding may take on a machine that does much else.
 const FOUND: Duration = Duration::from_mins(1);
+/// How long observers may take to be replaced, one node after the other.
+const ROLLED_OUT: Duration = Duration::from_mins(2);
 
 /// The image of the scenarios that need no signature: one for all of them.
 fn image(scene: &Scene<'_>) -> anyhow::Result<String> {
@@ -33,13 +38,33 @@ fn pod(scene: &Scene<'_>, name: &str, image: &str) -> Value {
     pod
 }
 
-/// Starts a pod, then puts the policy in force, so that Ready speaks of this pod's node; returns the node.
+/// Starts a pod, then puts the policy in force, so that Ready speaks of this pod's node; returns the node. Observers
+/// that others' policies, or the want of any, replaced are there again.
 async fn observed(scene: &Scene<'_>, pod: Value, policy: Value) -> anyhow::Result<String> {
     let name = pod["metadata"]["name"].as_str().context("the pod has no name")?.to_owned();
     scene.create(pod).await?.taken()?;
     let running = scene.running(&name).await?;
     scene.policy(policy).await?;
+    observers(scene).await?;
     running.spec.and_then(|spec| spec.node_name).context("a running pod has a node")
+}
+
+/// Waits until every node runs the observer as it is now.
+async fn observers(scene: &Scene<'_>) -> anyhow::Result<()> {
+    let sets: Api<DaemonSet> = Api::namespaced(scene.client().clone(), "zastava-observer");
+    let rolled_out = until("the observers are rolled out", ROLLED_OUT, async || {
+        let Some(set) = sets.get_opt("zastava-observer").await? else {
+            return Ok(Seen::NotYet("no such DaemonSet".into()));
+        };
+        let status = set.status.unwrap_or_default();
+        let desired = Some(status.desired_number_scheduled).filter(|desired| *desired > 0);
+        let done = status.observed_generation >= set.metadata.generation
+            && desired.is_some()
+            && status.updated_number_scheduled == desired
+            && status.number_available == desired;
+        Ok(if done { Seen::There(()) } else { Seen::NotYet(serde_json::to_string(&status)?) })
+    });
+    Ok(rolled_out.await?)
 }
 
 /// `fresh FILE` makes a program that no image holds; `tell NAME PROGRAM ...` prints what became of an exec.

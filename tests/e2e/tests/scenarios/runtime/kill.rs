@@ -6,7 +6,7 @@ use zastava_crds::wire::event::{DriftClass, Severity};
 use zastava_e2e::scene::Scene;
 
 use super::{Expected, found, image, observed, pod, told};
-use crate::ground::{Told, scenario};
+use crate::ground::{Told, alone};
 
 /// What is killed before its first instruction.
 const BEFORE: &str = r#"
@@ -59,7 +59,8 @@ async fn lives(scene: &Scene<'_>, name: &str) -> Told {
 
 #[tokio::test]
 async fn kill_leaves_no_output_and_spares_the_rest() {
-    scenario("kill", async |scene| {
+    // Observers are replaced when the first policy kills, and when the last one is gone.
+    alone("kill", async |scene| {
         let image = image(scene)?;
         let all = ["New", "CopiedUp", "Foreign", "Unnamed"];
         let policy = json!({
