@@ -11,6 +11,7 @@ use kube::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl ClusterNodes {
 }
 
 async fn follow(api: Api<Node>, tx: watch::Sender<Option<Nodes>>) {
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).backoff(watching::pauses()));
     let (mut nodes, mut listed) = (BTreeMap::new(), BTreeMap::new());
     while let Some(event) = events.next().await {
         match event {

@@ -14,6 +14,7 @@ use kube::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 use zastava_crds::{
     canonical::{self, CanonicalError},
     policy::ZastavaPolicy,
@@ -99,7 +100,7 @@ async fn follow(
 ) {
     policies.synced().await;
     let api: Api<PartialObjectMeta<Namespace>> = Api::all(client);
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).backoff(watching::pauses()));
     let mut labels = Labels::new();
     let mut listed = Labels::new();
     let mut synced = false;

@@ -10,6 +10,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 
 use super::{Owners, Pod, PodIndex};
 
@@ -30,7 +31,7 @@ pub fn start(client: &Client, token: &CancellationToken) -> PodIndex {
 
 async fn pods(client: Client, index: PodIndex, owners: Owners) {
     let api: Api<Object> = Api::all(client);
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).backoff(watching::pauses()));
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
         match event {
@@ -54,7 +55,7 @@ async fn pods(client: Client, index: PodIndex, owners: Owners) {
 
 async fn jobs(client: Client, owners: Owners, first: tokio::sync::oneshot::Sender<()>) {
     let api: Api<PartialObjectMeta<Job>> = Api::all(client);
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).backoff(watching::pauses()));
     let mut listed = HashMap::new();
     let mut first = Some(first);
     while let Some(event) = events.next().await {

@@ -9,6 +9,7 @@ use kube::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 use zastava_crds::policy::ZastavaPolicy;
 
 /// All policies.
@@ -24,7 +25,7 @@ impl Policies {
         let (store, writer) = reflector::store();
         let (tx, changes) = watch::channel(0);
         let api: Api<ZastavaPolicy> = Api::all(client.clone());
-        let events = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
+        let events = watcher(api, watcher::Config::default()).backoff(watching::pauses()).reflect(writer);
         let follow = async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {

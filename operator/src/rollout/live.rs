@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use strum::IntoEnumIterator as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 
 use super::installation::Installation;
 use crate::certificates::{CA_SECRET, INTAKE_SECRET, TRUST_CONFIG_MAP, WEBHOOK_SECRET};
@@ -180,7 +181,7 @@ impl Live {
 
 async fn follow(object: Object, api: Api<DynamicObject>, tx: Arc<watch::Sender<Snapshot>>) {
     let config = watcher::Config::default().fields(&format!("metadata.name={}", object.name()));
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let mut events = watcher(api, config).backoff(watching::pauses()).boxed();
     let mut seen = false;
     while let Some(event) = events.next().await {
         let now = match event {

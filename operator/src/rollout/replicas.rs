@@ -14,6 +14,7 @@ use kube::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 
 use super::{build::Component, installation::Installation};
 use crate::certificates::{Served, TrustBundle, probe};
@@ -43,7 +44,7 @@ impl Replicas {
         let config = watcher::Config::default().labels(&labels.join(","));
         let (tx, rx) = watch::channel(Arc::default());
         let (store, writer) = reflector::store();
-        let events = watcher(api, config).default_backoff().reflect(writer);
+        let events = watcher(api, config).backoff(watching::pauses()).reflect(writer);
         let follow = async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {

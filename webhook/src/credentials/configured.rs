@@ -10,6 +10,7 @@ use kube::{
 };
 use tokio_stream::StreamMap;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 use zastava_verify::keychain::Keychain;
 
 use super::pull::Credentials;
@@ -55,7 +56,8 @@ pub async fn run(
     let mut known = Known::new(names.iter().cloned());
     let mut secrets: StreamMap<String, BoxStream<'static, _>> = StreamMap::new();
     for name in names {
-        let watched = watch_object(Api::<Secret>::namespaced(client.clone(), namespace), &name).default_backoff();
+        let watched =
+            watch_object(Api::<Secret>::namespaced(client.clone(), namespace), &name).backoff(watching::pauses());
         secrets.insert(name, watched.boxed());
     }
     settled(known.settled());

@@ -19,6 +19,7 @@ use kube::{
 };
 use tokio_stream::StreamMap;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 use zastava_crds::policy::ZastavaPolicy;
 use zastava_verify::image::{Platform, Platforms};
 
@@ -203,11 +204,13 @@ pub async fn run(
     token: &CancellationToken,
 ) {
     let config = watcher::Config::default;
-    let mut policies =
-        watcher(Api::<DeserializeGuard<ZastavaPolicy>>::all(client.clone()), config()).default_backoff().boxed();
-    let mut nodes = watcher(Api::<PartialObjectMeta<Node>>::all(client.clone()), config()).default_backoff().boxed();
+    let mut policies = watcher(Api::<DeserializeGuard<ZastavaPolicy>>::all(client.clone()), config())
+        .backoff(watching::pauses())
+        .boxed();
+    let mut nodes =
+        watcher(Api::<PartialObjectMeta<Node>>::all(client.clone()), config()).backoff(watching::pauses()).boxed();
     let mut spaces = watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), config())
-        .default_backoff()
+        .backoff(watching::pauses())
         .modify(|namespace| {
             namespace.metadata.managed_fields = None;
             namespace.metadata.annotations = None;
@@ -254,11 +257,11 @@ fn told<T>(what: &str, event: Result<T, watcher::Error>) -> Option<T> {
 fn watch_source(client: &Client, namespace: &str, source: &Source) -> KeyStream {
     match source {
         Source::Secret(name) => watch_object(Api::<Secret>::namespaced(client.clone(), namespace), name)
-            .default_backoff()
+            .backoff(watching::pauses())
             .map(|secret| secret.map_or_else(|error| unreadable(&error), Content::of_secret))
             .boxed(),
         Source::ConfigMap(name) => watch_object(Api::<ConfigMap>::namespaced(client.clone(), namespace), name)
-            .default_backoff()
+            .backoff(watching::pauses())
             .map(|map| map.map_or_else(|error| unreadable(&error), Content::of_config_map))
             .boxed(),
     }

@@ -7,6 +7,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher::watch_object},
 };
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 
 /// The Secret of this server's leaf.
 pub const SECRET: &str = "zastava-webhook-tls";
@@ -50,7 +51,7 @@ impl Leaf {
 /// the operator makes a new one.
 pub async fn watch(client: &Client, namespace: &str, mut published: impl FnMut(Leaf), token: &CancellationToken) {
     let api = Api::<Secret>::namespaced(client.clone(), namespace);
-    let mut secrets = watch_object(api, SECRET).default_backoff().boxed();
+    let mut secrets = watch_object(api, SECRET).backoff(watching::pauses()).boxed();
     while let Some(Some(secret)) = token.run_until_cancelled(secrets.next()).await {
         match secret.map(|secret| secret.map(Leaf::read)) {
             Ok(Some(Ok(leaf))) => published(leaf),

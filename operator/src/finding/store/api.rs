@@ -11,6 +11,7 @@ use kube::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zastava_core::watching;
 use zastava_crds::finding::RuntimeFinding;
 
 use super::{Cache, FindingStore, StoreError};
@@ -163,7 +164,7 @@ fn namespace_terminates(status: &kube::core::Status) -> bool {
 
 async fn follow(client: Client, cache: Cache, metrics: FindingMetrics) {
     let api: Api<RuntimeFinding> = Api::all(client);
-    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).backoff(watching::pauses()));
     let mut listed = Vec::new();
     while let Some(event) = events.next().await {
         match event {
