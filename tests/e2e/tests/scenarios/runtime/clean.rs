@@ -34,7 +34,7 @@ tell work echo done
 
 /// What comes last and gives findings: one for each way that a record takes, plain execs and scripts from the kernel,
 /// high and low severity to the intake.
-const LAST: &str = r#"
+const LAST: &str = r"
 fresh /tmp/busybox-last
 tell high /tmp/busybox-last echo ran
 chmod 0700 /srv/busybox-chmod
@@ -44,13 +44,13 @@ chmod 0755 /tmp/last.sh
 tell high-script /tmp/last.sh
 chmod 0700 /srv/script.sh
 tell low-script /srv/script.sh
-"#;
+";
 
 /// What comes after that: its report goes out when that of the rest was dealt with.
-const VERY_LAST: &str = r#"
+const VERY_LAST: &str = r"
 chmod 0700 /srv/busybox-chmod-again
 tell again /srv/busybox-chmod-again echo ran
-"#;
+";
 
 #[tokio::test]
 async fn ordinary_work_gives_no_finding() {

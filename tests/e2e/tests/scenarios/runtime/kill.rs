@@ -9,7 +9,7 @@ use super::{Expected, found, image, observed, pod, told};
 use crate::ground::{Told, alone};
 
 /// What is killed before its first instruction.
-const BEFORE: &str = r#"
+const BEFORE: &str = r"
 fresh /tmp/busybox-new
 tell new /tmp/busybox-new echo ran
 cp /bin/busybox /data/busybox-volume
@@ -22,26 +22,26 @@ cp /bin/busybox /data/root/busybox-chroot
 tell chroot chroot /data/root /busybox-chroot echo ran
 mkdir /tmp/own
 tell overlay odd overlay /tmp/own /bin/busybox echo ran
-"#;
+";
 
 /// What only a look at its content, or at the script behind the interpreter, tells: it dies after it started, not at
 /// the end of its minute.
-const LATE: &str = r#"
+const LATE: &str = r"
 echo >>/srv/busybox-rewritten
 tell rewritten timeout 60 /srv/busybox-rewritten tail -f /dev/null
 printf '#!/bin/sh\nexec /usr/bin/tail -f /dev/null\n' >/tmp/script.sh
 chmod 0755 /tmp/script.sh
 tell script timeout 60 /tmp/script.sh
-"#;
+";
 
 /// What lives: the image's own content, though its mode changed, and what the policy allows.
-const SPARED: &str = r#"
+const SPARED: &str = r"
 chmod 0700 /srv/busybox-chmod
 tell chmod /srv/busybox-chmod echo ran
 fresh /plugins/busybox-allowed
 tell allowed /plugins/busybox-allowed echo ran
 tell script /srv/script.sh
-"#;
+";
 
 /// Exit code of a process that SIGKILL ended.
 const KILLED: &str = "137";

@@ -11,14 +11,14 @@ use crate::ground::{Told, scenario};
 
 const TEAM: &str = "team";
 
-const ACT: &str = r#"
+const ACT: &str = r"
 fresh /tmp/busybox-new
 tell new /tmp/busybox-new echo ran
 echo >>/srv/busybox-rewritten
 tell rewritten /srv/busybox-rewritten echo ran
 cp /bin/busybox /tmp/busybox-moved
 tell moved /tmp/busybox-moved echo ran
-"#;
+";
 
 /// Waits for the verdict on this path.
 async fn scanned(scene: &Scene<'_>, subject: &str, verdict: ScanVerdict) -> anyhow::Result<ScanStatus> {
