@@ -11,7 +11,7 @@ use kube::runtime::{utils::ResetTimerBackoff, watcher::ExponentialBackoff};
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(4);
 /// A watch that was well for so long begins with the first pause again.
-const WELL: Duration = Duration::from_secs(60);
+const WELL: Duration = Duration::from_mins(1);
 
 /// Pauses of one watch. Few programs of a cluster watch, so that coming back soon costs the API server little.
 pub fn pauses() -> ResetTimerBackoff<ExponentialBackoff> {
