@@ -55,7 +55,7 @@ check: prerequisites ## Lints, licences, charts, stale generated files
 	@tests/check.sh
 
 unit: prerequisites ## Tests that need no cluster
-	@cargo test --workspace --lib --bins --no-fail-fast
+	@cargo test --workspace --lib --bins --test engine --test validation --no-fail-fast
 
 e2e: prerequisites ## Scenarios on a real cluster (FILTER=name picks some, KEEP=1 leaves it up)
 	@tests/e2e/scenarios.sh $(FILTER)
