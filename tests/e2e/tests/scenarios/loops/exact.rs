@@ -7,10 +7,11 @@ use anyhow::{Context as _, bail};
 use futures::StreamExt as _;
 use kube::Api;
 use kube::api::{ListParams, WatchEvent, WatchParams};
+use serde_json::json;
 use zastava_crds::finding::RuntimeFinding;
 use zastava_e2e::cluster::control::{self, Program};
 use zastava_e2e::release::{NAMESPACE, rolled_out};
-use zastava_e2e::scene::Scene;
+use zastava_e2e::scene::{Scene, ready};
 
 use super::burst::{Burst, POD};
 use super::victim::Victim;
@@ -18,6 +19,8 @@ use crate::ground::{Told, alone};
 
 /// How long a burst may take, with all that waits for the end of leases and for restarts.
 const SETTLED: Duration = Duration::from_secs(120);
+/// How long a changed policy may take after an outage.
+const SOON: Duration = Duration::from_secs(30);
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(60);
 
@@ -71,6 +74,9 @@ async fn the_api_server_away_for_a_minute_loses_and_doubles_nothing() {
         // The controllers start anew as well: what they do about an outage is their pause of up to a minute.
         control::stop(run, Program::Controllers)?;
         run.restore().await?;
+        // The leader does not go on with what it knew before.
+        scene.apply_policy(json!({"runtime": {"drift": {"action": "Audit", "allow": ["/plugins"]}}})).await?;
+        ready(scene.client(), scene.namespace(), SOON).await?;
         burst.is_exact(SETTLED).await?;
         // Everybody else is back as well.
         rolled_out(scene.client(), NAMESPACE, "zastava-operator", SETTLED).await?;
