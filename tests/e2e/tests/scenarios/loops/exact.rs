@@ -10,6 +10,7 @@ use kube::api::{ListParams, WatchEvent, WatchParams};
 use serde_json::json;
 use zastava_crds::finding::RuntimeFinding;
 use zastava_e2e::cluster::control::{self, Program};
+use zastava_e2e::cluster::node;
 use zastava_e2e::release::{NAMESPACE, rolled_out};
 use zastava_e2e::scene::{Scene, ready};
 
@@ -71,8 +72,9 @@ async fn the_api_server_away_for_a_minute_loses_and_doubles_nothing() {
         burst.start("2").await?;
         control::stop(run, Program::ApiServer)?;
         tokio::time::sleep(AWAY).await;
-        // The controllers start anew as well: what they do about an outage is their pause of up to a minute.
+        // Controllers and kubelets start anew as well: what they do about an outage is to pause for up to a minute.
         control::stop(run, Program::Controllers)?;
+        run.nodes().try_for_each(|at| node::stop(run, at, node::Program::Kubelet))?;
         run.restore().await?;
         // The leader does not go on with what it knew before.
         scene.apply_policy(json!({"runtime": {"drift": {"action": "Audit", "allow": ["/plugins"]}}})).await?;
