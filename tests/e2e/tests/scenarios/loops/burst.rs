@@ -19,7 +19,7 @@ const FILES: u32 = 16;
 /// What all their paths begin with; busybox goes by this name whatever follows it.
 const PATH: &str = "/tmp/busybox-";
 /// How long a finding may take.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A burst in a pod. It goes on until it is told to stop, so that whatever dies dies in the middle of it.
 pub struct Burst<'a> {

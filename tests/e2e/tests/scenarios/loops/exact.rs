@@ -19,11 +19,11 @@ use super::victim::Victim;
 use crate::ground::{Told, alone};
 
 /// How long a burst may take, with all that waits for the end of leases and for restarts.
-const SETTLED: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_mins(2);
 /// How long a changed policy may take after an outage.
 const SOON: Duration = Duration::from_secs(30);
 /// How long the API server is away.
-const AWAY: Duration = Duration::from_secs(60);
+const AWAY: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 async fn an_observer_killed_in_the_middle_of_a_burst_loses_and_doubles_nothing() {

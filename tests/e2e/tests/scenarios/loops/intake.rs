@@ -47,7 +47,7 @@ async fn the_intake_believes_each_observer_about_its_own_pods() {
         if let Some(other) = other {
             let other = Reporter::of(scene.stage(), client, other).await?;
             let foreign = drift(scene, POD, &uid(scene, POD).await?, "/foreign");
-            refused(&intake.taken(&other, 1, &[foreign.clone()]).await?, RefusedReason::ForeignPod)?;
+            refused(&intake.taken(&other, 1, std::slice::from_ref(&foreign)).await?, RefusedReason::ForeignPod)?;
             // Under the other node's mark: what it may say is not even looked at.
             let answer = intake.post(Some(&own.token), &batch(&other.mark, 1, &[foreign])).await?;
             ensure!(answer.status == 403, "another node's mark: {answer:?}");
@@ -245,7 +245,7 @@ impl Intake {
 
     async fn post(&self, token: Option<&str>, batch: &Value) -> anyhow::Result<Answered> {
         let request = self.client.post(format!("https://{HOST}:{}{REPORTS_PATH}", self.port)).json(batch);
-        let answer = token.into_iter().fold(request, |request, token| request.bearer_auth(token)).send().await?;
+        let answer = token.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth).send().await?;
         let status = answer.status().as_u16();
         Ok(Answered { status, body: answer.json().await.unwrap_or_default() })
     }

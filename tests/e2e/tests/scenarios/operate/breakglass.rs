@@ -92,7 +92,7 @@ async fn kill(scene: &Scene<'_>, signed: &str) -> Told {
 
     let pods: Api<Pod> = Api::namespaced(scene.client().clone(), NAMESPACE);
     let labels = ListParams::default().labels(&format!("{OWN},app.kubernetes.io/component=webhook"));
-    let message = until("a signed image is refused, for the webhook is dead", Duration::from_secs(60), async || {
+    let message = until("a signed image is refused, for the webhook is dead", Duration::from_mins(1), async || {
         // Again and again: some may be made before every API server knows the policy.
         pods.delete_collection(&DeleteParams::default().grace_period(0), &labels).await?;
         Ok(match scene.create(scene.pod("starts", signed)).await {

@@ -30,7 +30,7 @@ async fn at_rest_nothing_is_written_and_the_last_policy_takes_all_with_it() {
             tokio::time::sleep(SETTLED).await;
             let mut seen = changed(&before, &versions(stage).map_err(text)?);
             if let Some(writes) = &mut writes {
-                seen.extend(writes.new().map_err(text)?);
+                seen.extend(writes.since().map_err(text)?);
             }
             Ok(if seen.is_empty() { Seen::There(()) } else { Seen::NotYet(seen.join("; ")) })
         })
@@ -40,7 +40,7 @@ async fn at_rest_nothing_is_written_and_the_last_policy_takes_all_with_it() {
         let changed = changed(&before, &versions(stage)?);
         ensure!(changed.is_empty(), "changed at rest: {}", changed.join("; "));
         if let Some(writes) = &mut writes {
-            let written = writes.new()?;
+            let written = writes.since()?;
             ensure!(written.is_empty(), "written at rest: {}", written.join("; "));
         }
 
@@ -51,7 +51,7 @@ async fn at_rest_nothing_is_written_and_the_last_policy_takes_all_with_it() {
             let labels =
                 format!("{},app.kubernetes.io/component={part},app.kubernetes.io/managed-by!=Helm", super::OWN);
             let workloads = MADE.replace("configmaps,secrets,", "");
-            gone(stage, &workloads, &labels, Duration::from_secs(60)).await?;
+            gone(stage, &workloads, &labels, Duration::from_mins(1)).await?;
         }
         Ok(())
     })
@@ -68,6 +68,6 @@ fn changed(before: &[String], after: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn text(error: anyhow::Error) -> zastava_e2e::error::Error {
-    zastava_e2e::error::Error::Invalid(format!("{error:#}"))
+fn text(error: impl Into<anyhow::Error>) -> zastava_e2e::error::Error {
+    zastava_e2e::error::Error::Invalid(format!("{:#}", error.into()))
 }

@@ -46,7 +46,7 @@ impl Stream {
                     match outcome {
                         Ok(_) => flow.taken += 1,
                         Err(error) => {
-                            flow.refused.push(format!("after {:.1} s: {error}", began.elapsed().as_secs_f32()))
+                            flow.refused.push(format!("after {:.1} s: {error}", began.elapsed().as_secs_f32()));
                         }
                     }
                 }

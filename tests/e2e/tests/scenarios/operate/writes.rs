@@ -27,7 +27,7 @@ impl Writes {
     }
 
     /// Zastava's writes since the last look.
-    pub fn new(&mut self) -> anyhow::Result<Vec<String>> {
+    pub fn since(&mut self) -> anyhow::Result<Vec<String>> {
         let mut file = File::open(&self.log)?;
         if file.metadata()?.len() < self.at {
             self.at = 0; // a new file: the old one was full
