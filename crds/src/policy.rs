@@ -124,6 +124,14 @@ pub struct ZastavaPolicySpec {
     pub exceptions: Vec<PolicyException>,
 }
 
+impl ZastavaPolicySpec {
+    /// Whether drift is killed: short of mode Enforce it is recorded as "would have been killed".
+    pub fn kills(&self) -> bool {
+        let kill = |runtime: &RuntimeSpec| runtime.drift.action == DriftAction::Kill;
+        self.mode == Mode::Enforce && self.runtime.as_ref().is_some_and(kill)
+    }
+}
+
 /// Which pods and images a policy speaks for; all given parts must match.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -43,6 +43,9 @@ pub struct NodeStatus {
     pub accounting: Accounting,
     /// Kill is armed in the kernel.
     pub kill_armed: bool,
+    /// This observer holds the capability to end a process late. One that is about to be replaced may not hold it yet.
+    #[serde(default)]
+    pub may_kill: bool,
     /// Records waiting in the journal.
     pub journal_pending: u64,
     /// The last batch whose receipt has arrived: it is never sent again, so its marks may go.
@@ -109,6 +112,8 @@ pub enum CoverageReason {
     Unarmed,
     /// No observer speaks for the node.
     NotObserved,
+    /// The observer may not end processes yet: one that may is on its way.
+    MayNotKill,
 }
 
 /// executed = stored + filtered + foreign + pending + dropped, true at every rest.

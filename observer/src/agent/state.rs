@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use rustix::thread::CapabilitySet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zastava_core::health::{Check, Health};
@@ -129,9 +130,15 @@ fn status(node: &str, seen: Option<&Observed>, progress: &Progress, kept: &Kept)
         uncovered: seen.uncovered,
         accounting: seen.accounting,
         kill_armed: seen.kill_armed,
+        may_kill: may_kill(),
         journal_pending: kept.pending,
         acknowledged: progress.acknowledged.clone(),
     }
+}
+
+/// Whether a signal to another user's process would be let through.
+fn may_kill() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|held| held.effective.contains(CapabilitySet::KILL))
 }
 
 fn not_observing(status: &NodeStatus) -> String {

@@ -74,8 +74,9 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at every node that runs one of `pods`. `holds` says whether a rule set of this hash holds the policy as it is.
-    pub fn of(pods: &[Arc<Pod>], fleet: &Fleet<'_>, holds: impl Fn(&str) -> bool) -> Self {
+    /// Looks at every node that runs one of `pods`. `kills` says that the policy does, `holds` whether a rule set of this
+    /// hash holds the policy as it is.
+    pub fn of(pods: &[Arc<Pod>], fleet: &Fleet<'_>, kills: bool, holds: impl Fn(&str) -> bool) -> Self {
         let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
         for pod in pods {
             if let Some(node) = pod.node.as_deref().filter(|node| fleet.nodes.contains_key(*node)) {
@@ -85,7 +86,7 @@ impl Survey {
         let mut survey = Self::default();
         for (name, pods) in by_node {
             let (Some(node), view) = (fleet.nodes.get(name), fleet.views.get(name)) else { continue };
-            let standing = fleet.standing(node, view, &holds);
+            let standing = fleet.standing(node, view, kills, &holds);
             match (&standing, view) {
                 (Standing::Observing { .. }, Some(view)) => survey.add(&pods, &view.status),
                 (Standing::Missing { reason, .. }, _) => survey.miss(*reason, pods.len()),
@@ -161,7 +162,13 @@ impl Survey {
 }
 
 impl Fleet<'_> {
-    fn standing(&self, node: &ClusterNode, view: Option<&NodeView>, holds: impl Fn(&str) -> bool) -> Standing {
+    fn standing(
+        &self,
+        node: &ClusterNode,
+        view: Option<&NodeView>,
+        kills: bool,
+        holds: impl Fn(&str) -> bool,
+    ) -> Standing {
         let missing = |reason| {
             // A node that was there before the DaemonSet has no grace: nothing observes it yet.
             let fresh = node.since.is_some_and(|since| {
@@ -178,6 +185,7 @@ impl Fleet<'_> {
                 missing(view.status.reasons.first().copied().unwrap_or(CoverageReason::ProbeDetached))
             }
             Some(view) if !holds(&view.status.rules_hash) => missing(CoverageReason::NotObserved),
+            Some(view) if kills && !view.status.may_kill => missing(CoverageReason::MayNotKill),
             Some(view) => Standing::Observing { kills: view.status.kill_armed, reasons: view.status.reasons.clone() },
         }
     }

@@ -156,7 +156,8 @@ impl Writer {
             let matched = scope.map(|s| s.matched(&pods, &rules.namespaces, &mut names)).unwrap_or_default();
             let uid = policy.uid().unwrap_or_default();
             let hash = canonical::hash(&policy.spec).unwrap_or_default();
-            let survey = Survey::of(&matched, &fleet, |held| self.rules.holds(held, &uid, &hash));
+            let kills = policy.spec.kills();
+            let survey = Survey::of(&matched, &fleet, kills, |held| self.rules.holds(held, &uid, &hash));
             let waits = told.missing(&uid, &survey);
             let tally = tallies.get(&policy.name_any()).unwrap_or(&none);
             let status = status(&Scene {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 use zastava_crds::policy::{
-    AdmissionSpec, Digests, DriftAction, FailurePolicy, LabelSelector, Mode, ZastavaPolicy,
-    supported::unsupported_fields,
+    AdmissionSpec, Digests, FailurePolicy, LabelSelector, Mode, ZastavaPolicy, supported::unsupported_fields,
 };
 
 use super::installation::Installation;
@@ -78,9 +77,9 @@ pub fn plan(policies: &[Arc<ZastavaPolicy>], installation: &Installation) -> Pla
     sorted.sort_by_key(|p| p.name_any());
     for policy in sorted.into_iter().filter(|policy| in_force(policy).is_ok()) {
         let spec = &policy.spec;
-        if let Some(runtime) = &spec.runtime {
+        if spec.runtime.is_some() {
             plan.observed_by += 1;
-            plan.kills |= spec.mode == Mode::Enforce && runtime.drift.action == DriftAction::Kill;
+            plan.kills |= spec.kills();
         }
         let (Some(admission), Some(uid)) = (&spec.admission, policy.uid()) else { continue };
         if !installation.webhook.enabled {

@@ -31,11 +31,15 @@ fn view(change: impl FnOnce(&mut NodeStatus)) -> NodeView {
 }
 
 fn survey(views: &[(&str, NodeView)], settled: bool, node: &ClusterNode) -> Survey {
+    survey_of(views, settled, node, false)
+}
+
+fn survey_of(views: &[(&str, NodeView)], settled: bool, node: &ClusterNode, kills: bool) -> Survey {
     let nodes = BTreeMap::from([("a".to_owned(), node.clone()), ("b".to_owned(), node.clone())]);
     let views = views.iter().map(|(name, view)| ((*name).to_owned(), view.clone())).collect();
     let fleet = Fleet { nodes: &nodes, views: &views, settled, deployed: Some(at(-1000)), now: at(0) };
     let pods = [pod("one", "a"), pod("two", "a"), pod("three", "gone")];
-    Survey::of(&pods, &fleet, |rules| rules == "now")
+    Survey::of(&pods, &fleet, kills, |rules| rules == "now")
 }
 
 fn old() -> ClusterNode {
@@ -49,6 +53,16 @@ fn only_nodes_that_run_its_pods_matter() {
     assert_eq!(survey.observing(), (1, 0));
     assert_eq!((survey.full, survey.none), (2, 0));
     assert_eq!(survey.missing().count(), 0);
+}
+
+#[test]
+fn an_observer_that_may_not_kill_yet_does_not_cover_a_policy_that_does() {
+    let seen = |may_kill| {
+        let survey = survey_of(&[("a", view(|status| status.may_kill = may_kill))], true, &old(), true);
+        survey.missing().map(|(_, reason, _)| reason).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(false), [CoverageReason::MayNotKill]);
+    assert_eq!(seen(true), []);
 }
 
 #[test]
