@@ -68,7 +68,7 @@ pub async fn play(cluster: &str, nodes: u8) -> Result<()> {
     quote(&image.unwrap_or_default());
 
     told.step("A program is dropped into the running container, and executed");
-    let dropped = "/tmp/dropped-busybox";
+    let dropped = "/tmp/busybox-dropped";
     scene.shell("signed", &format!("cp /bin/busybox {dropped} && echo >>{dropped}"))?.stdout()?;
     let ran = scene.exec("signed", &[dropped, "echo", "the dropped program ran"])?;
     told.done(if ran.success { "it ran" } else { "it was killed before it printed anything" });
