@@ -1,24 +1,12 @@
-//! Admission: AdmissionReview in, decision out.
+//! The admission webhook: watches what decisions need, and serves them to the API server.
 
 #![forbid(unsafe_code)]
 
 mod arguments;
-mod cluster;
-mod credentials;
-mod decision;
-mod engine;
-#[cfg(test)]
-mod fixtures;
-mod metrics;
-mod mutate;
-mod policies;
+mod certificate;
+mod configured;
 mod program;
-mod report;
-mod review;
-#[cfg(test)]
-mod scenarios;
-mod server;
-mod validate;
+mod watch;
 
 use clap::Parser as _;
 use zastava_core::{settings, telemetry, tls};

@@ -7,6 +7,13 @@ use kube::{Client, runtime::reflector};
 use prometheus_client::registry::Registry;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use zastava_admission::{
+    credentials::pull::Credentials,
+    metrics::Metrics,
+    policies::snapshot::World,
+    report::queue::{self, Outbox},
+    server::{app::App, endpoint::router},
+};
 use zastava_core::{
     health::{self, Health},
     intake::IntakeClient,
@@ -20,14 +27,7 @@ use zastava_verify::{
     verifier::{Verifier, VerifierSettings},
 };
 
-use crate::{
-    arguments::Arguments,
-    credentials::{configured, pull::Credentials},
-    metrics::Metrics,
-    policies::{snapshot::World, watch},
-    report::queue::{self, Outbox},
-    server::{app::App, certificate, endpoint::router},
-};
+use crate::{arguments::Arguments, certificate, configured, watch};
 
 /// Address of the API server's service, which no registry is at.
 const API_SERVER: &str = "KUBERNETES_SERVICE_HOST";

@@ -4,4 +4,3 @@ pub mod globs;
 pub mod keys;
 pub mod policy;
 pub mod snapshot;
-pub mod watch;

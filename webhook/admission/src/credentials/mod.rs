@@ -1,4 +1,3 @@
 //! Credentials for registries.
 
-pub mod configured;
 pub mod pull;

@@ -13,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 use zastava_core::watching;
 use zastava_verify::keychain::Keychain;
 
-use super::pull::Credentials;
-use crate::cluster::docker_config;
+use zastava_admission::{cluster::docker_config, credentials::pull::Credentials};
 
 /// What was last read of each Secret; `None` before its first word.
 #[derive(Debug, Default)]

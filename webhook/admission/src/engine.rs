@@ -46,6 +46,7 @@ impl Pin {
         &self.reference
     }
 
+    /// For the tests of this crate.
     #[cfg(test)]
     pub fn for_tests(reference: &str) -> Self {
         Self { reference: reference.to_owned() }
@@ -81,6 +82,7 @@ impl Satisfied {
         &self.digest
     }
 
+    /// For the tests of this crate.
     #[cfg(test)]
     pub fn for_tests(digest: ImageDigest) -> Self {
         Self { digest }

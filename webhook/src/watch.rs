@@ -23,7 +23,7 @@ use zastava_core::watching;
 use zastava_crds::policy::ZastavaPolicy;
 use zastava_verify::image::{Platform, Platforms};
 
-use super::{
+use zastava_admission::policies::{
     keys::{self, Content, Keyring, Source},
     policy::Standing,
     snapshot::{Snapshot, World},

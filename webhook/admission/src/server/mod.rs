@@ -1,6 +1,5 @@
 //! The two endpoints that the API server calls, over HTTPS.
 
 pub mod app;
-pub mod certificate;
 pub mod deadline;
 pub mod endpoint;
