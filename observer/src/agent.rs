@@ -27,7 +27,7 @@ use crate::{
     probe::pins::Pins,
     report::{Progress, ReportMetrics},
     sink::SinkMetrics,
-    sync::{RulesFile, SyncMetrics, Syncer},
+    sync::{RULES_FILE, RulesFile, SyncMetrics, Syncer},
 };
 
 /// Time that the parts have to end.
@@ -108,7 +108,7 @@ pub async fn run(settings: AgentSettings) -> Result<(), AgentError> {
     let state = NodeState::new(&board, &health);
     let status = state.status();
     metrics::register(&mut registry, &board, status.clone());
-    let file = RulesFile::new(&board.settings.state);
+    let file = RulesFile::new(board.settings.state.join(RULES_FILE));
     let sync = SyncMetrics::new(&mut registry);
     let syncer = Syncer::new(board.intake.clone(), file, status.clone(), board.rules.clone(), sync);
     let (address, about) = (board.settings.http, metrics::about(status, &board));
@@ -164,7 +164,7 @@ fn detach() {
 
 /// The rules that were in force last: they are again until the intake answers.
 fn kept_rules(settings: &AgentSettings) -> RuleSet {
-    match RulesFile::new(&settings.state).load() {
+    match RulesFile::new(settings.state.join(RULES_FILE)).load() {
         Ok(Some(rules)) => {
             tracing::info!(hash = rules.hash, policies = rules.policies.len(), "rules kept from before are in force");
             rules

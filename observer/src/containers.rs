@@ -5,6 +5,7 @@ mod follow;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use zastava_crds::wire::event::ContainerRef;
 
 pub use cri::{Cri, CriError};
@@ -21,7 +22,8 @@ pub const SOCKETS: [&str; 6] = [
 ];
 
 /// A container that the runtime knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Container {
     /// What events say of it.
     pub reference: ContainerRef,

@@ -8,6 +8,7 @@ pub mod drift;
 #[cfg(test)]
 mod fixtures;
 pub mod journal;
+pub mod kept;
 pub mod pipeline;
 pub mod probe;
 pub mod report;

@@ -4,6 +4,7 @@
 //! can say about itself is read from [`Observer::observed`].
 
 mod coverage;
+mod handover;
 mod identity;
 mod judge;
 #[cfg(test)]
@@ -86,6 +87,8 @@ pub struct ObserverConfig {
     pub cri_sockets: Vec<PathBuf>,
     /// Where proc is mounted.
     pub proc: PathBuf,
+    /// Where the containers of now are kept for the next agent.
+    pub handover: Option<PathBuf>,
     /// How long an exec may wait for its container's metadata.
     pub pending_age: Duration,
     /// How many execs may wait for metadata.
@@ -104,6 +107,7 @@ impl ObserverConfig {
             bpffs: PathBuf::from(BPFFS),
             cri_sockets: crate::containers::SOCKETS.iter().map(PathBuf::from).collect(),
             proc: PathBuf::from("/proc"),
+            handover: None,
             pending_age: Duration::from_secs(10),
             pending_max: 4096,
             heartbeat_expiry: Duration::from_mins(3),

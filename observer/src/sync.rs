@@ -4,7 +4,6 @@
 //! although nobody answers.
 
 mod metrics;
-mod rules;
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +15,13 @@ use tokio_util::sync::CancellationToken;
 use zastava_core::intake::{IntakeClient, Outcome};
 use zastava_crds::wire::sync::{Accounting, NodeStatus, RuleSet};
 
-pub use self::{
-    metrics::SyncMetrics,
-    rules::{RulesError, RulesFile},
-};
-use crate::report::Pause;
+pub use self::metrics::SyncMetrics;
+use crate::{kept::KeptFile, report::Pause};
+
+/// Name of the rules' file in the state directory.
+pub const RULES_FILE: &str = "rules.json";
+/// The last rules that were in force.
+pub type RulesFile = KeptFile<RuleSet>;
 
 /// Time that an intake has for its answer before a request is dropped for a changed state: a state that changes all the
 /// time must not keep rules away.

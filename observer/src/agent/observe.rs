@@ -20,6 +20,8 @@ use crate::{
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Folder of the journal in the state directory.
 const JOURNAL: &str = "journal";
+/// File of the containers in the state directory.
+const CONTAINERS: &str = "containers.json";
 
 /// Runs until `token` is cancelled.
 pub async fn run(board: Board, boot_id: String, identified: Check, token: CancellationToken) -> Result<(), AgentError> {
@@ -27,6 +29,7 @@ pub async fn run(board: Board, boot_id: String, identified: Check, token: Cancel
     let Some(journal) = open(&board, &boot_id, &token).await else { return Ok(()) };
     board.journal.send_replace(Some(journal.clone()));
     let mut config = ObserverConfig::new(&identity.node_uid);
+    config.handover = Some(board.settings.state.join(CONTAINERS));
     config.cri_sockets = vec![board.settings.runtime_socket.clone()];
     let sink = Arc::new(JournalSink::new(journal.clone(), board.sink.clone()));
     // Rules of before must be there before the first event is judged.

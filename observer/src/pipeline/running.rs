@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Observed, ObserverConfig, Store,
     coverage::{accounting, arm, coverage},
+    handover::Handover,
     identity::Identity,
     judge::Judge,
     self_test,
@@ -47,6 +48,8 @@ pub struct Running {
     pub shared: Arc<Shared>,
     pub statistics: Arc<Statistics>,
     pub wakers: Wakers,
+    /// For the next agent.
+    pub handover: Option<Arc<Handover>>,
     book: Book,
     /// The last self-test came through.
     observing: Arc<AtomicBool>,
@@ -69,8 +72,16 @@ impl Running {
             .map_err(failed)?;
         let ours: Vec<OwnedFd> = counters.iter().map(OwnedFd::try_clone).collect::<Result<_, _>>().map_err(failed)?;
         let wakers = Wakers::new(ours);
-        let changed = wakers.clone();
-        let register = Arc::new(Register::new(maps.clone(), move || changed.wake())?);
+        let (wake, containers_changed) = (wakers.clone(), Arc::new(Notify::new()));
+        let changed = containers_changed.clone();
+        let register = Arc::new(Register::new(maps.clone(), move || {
+            wake.wake();
+            changed.notify_one();
+        })?);
+        let handover = config.handover.as_deref().map(|file| Arc::new(Handover::new(file, identity)));
+        if let Some(handover) = &handover {
+            register.handed_on(handover.take());
+        }
         let examiner = Arc::new(Examiner::new(&config.proc));
         let shared = Arc::new(Shared {
             register,
@@ -78,6 +89,7 @@ impl Running {
             maps: maps.clone(),
             proc: config.proc.clone(),
             wanted: Notify::new(),
+            containers_changed,
             runtime: AtomicBool::new(false),
             store: AtomicBool::new(true),
             self_test: watch::Sender::new(0),
@@ -98,7 +110,7 @@ impl Running {
             threads.push(thread.map_err(failed)?);
         }
         let observing = Arc::new(AtomicBool::new(false));
-        Ok((Self { shared, statistics: Arc::new(statistics), wakers, book, observing }, threads))
+        Ok((Self { shared, statistics: Arc::new(statistics), wakers, handover, book, observing }, threads))
     }
 
     fn worker(

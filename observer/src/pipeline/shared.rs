@@ -45,6 +45,8 @@ pub struct Shared {
     pub proc: std::path::PathBuf,
     /// Some record names a container that nobody knows.
     pub wanted: Notify,
+    /// Some container came, changed or went.
+    pub containers_changed: Arc<Notify>,
     /// The runtime answers.
     pub runtime: AtomicBool,
     /// The store takes events.

@@ -133,9 +133,18 @@ impl Life {
         let follow = tokio::spawn(async move { follow(sockets, shared.as_ref(), follower).await });
         let test = running.clone().test_again_and_again(self.config.self_test.clone());
         let test = tokio::spawn(token.clone().run_until_cancelled_owned(test));
+        let handover = running.handover.clone().map(|handover| {
+            let keeping = handover.clone().keep_changes(running.shared.clone());
+            (handover, tokio::spawn(token.clone().run_until_cancelled_owned(keeping)))
+        });
         let ended = self.keep(&running).await;
         token.cancel();
         let _ = tokio::join!(follow, test);
+        if let Some((handover, keeping)) = handover {
+            let shared = running.shared.clone();
+            let _ = keeping.await;
+            let _ = spawn_blocking(move || handover.keep(&shared)).await;
+        }
         running.wakers.wake();
         // A thread may be hashing a file: at most some seconds.
         let joined =

@@ -24,6 +24,10 @@ use crate::{
 const REMEMBERED: Duration = Duration::from_mins(5);
 /// A namespace that the rules don't name is new for so long, then exempt.
 const NEW_NAMESPACE: Duration = Duration::from_secs(5);
+/// What an earlier agent knew of a container holds until the runtime was listed, or for so long in vain.
+const LIST_PATIENCE: Duration = NEW_NAMESPACE;
+/// Containers that the next agent is told of.
+const MAX_HANDED_ON: usize = 4096;
 /// Ids of containers that are not the runtime's.
 const MAX_STRANGERS: usize = 4096;
 
@@ -66,6 +70,8 @@ struct Entry {
     in_kernel: Option<KernelRules>,
     first_seen: Instant,
     removed: Option<Instant>,
+    /// Told by an earlier agent, and by nobody since.
+    handed_on: bool,
 }
 
 impl std::fmt::Debug for Register {
@@ -104,6 +110,42 @@ impl Register {
         let inner = self.lock();
         let running = inner.containers.values().filter(|entry| entry.removed.is_none() && entry.container.running);
         running.filter_map(|entry| Some((entry.container.clone(), entry.policies.clone()?))).collect()
+    }
+
+    /// What the next agent is to know: a record of a container that ended while nobody looked names it all the same.
+    /// Those that are there come first, then those that went last.
+    pub fn to_hand_on(&self) -> Vec<Container> {
+        let inner = self.lock();
+        let mut entries: Vec<&Entry> = inner.containers.values().collect();
+        entries.sort_by(|a, b| {
+            let went = |entry: &Entry| (entry.removed.is_some(), std::cmp::Reverse(entry.removed));
+            went(a)
+                .cmp(&went(b))
+                .then_with(|| a.container.reference.container_id.cmp(&b.container.reference.container_id))
+        });
+        entries.into_iter().take(MAX_HANDED_ON).map(|entry| Container::clone(&entry.container)).collect()
+    }
+
+    /// Containers that an earlier agent knew. Until the runtime tells of them they count as gone.
+    pub fn handed_on(&self, containers: Vec<Container>) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        for container in containers.into_iter().take(MAX_HANDED_ON) {
+            let id = container.reference.container_id.clone();
+            // Its pid may be another process's by now.
+            let container = Arc::new(Container { pid: 0, running: false, ..container });
+            inner.containers.entry(id).or_insert_with(|| Entry {
+                container,
+                policies: None,
+                in_kernel: None,
+                first_seen: now,
+                removed: Some(now),
+                handed_on: true,
+            });
+        }
+        self.apply_all(&mut inner);
+        drop(inner);
+        (self.changed)();
     }
 
     /// Rules are set and the runtime's containers were listed: no container that runs goes unnoticed.
@@ -168,6 +210,8 @@ impl Register {
         {
             tracing::warn!(%error, category = error.category(), "rules of a removed container stay in the kernel");
         }
+        drop(inner);
+        (self.changed)();
     }
 
     /// An id was waited for in vain. Once the runtime was listed after `since`, it is somebody else's container.
@@ -221,13 +265,15 @@ impl Register {
     }
 
     fn apply(&self, inner: &mut Inner, id: &str) {
-        let Inner { rules: Some(rules), slots, containers, .. } = inner else { return };
+        let Inner { rules: Some(rules), slots, containers, listed, .. } = inner else { return };
         let Some(entry) = containers.get_mut(id) else { return };
         // A sandbox runs nothing of the pod's, whatever its namespace.
         let undecided = !entry.container.is_sandbox
             && !rules.knows(&entry.container.reference.namespace)
             && entry.first_seen.elapsed() < NEW_NAMESPACE;
-        if undecided {
+        // The runtime knows more of it, if it is still there.
+        let unheard = entry.handed_on && listed.is_none() && entry.first_seen.elapsed() < LIST_PATIENCE;
+        if undecided || unheard {
             return;
         }
         let policies: Arc<[Arc<Policy>]> = rules.of(&entry.container).into();
@@ -272,9 +318,11 @@ impl Inner {
             in_kernel: None,
             first_seen: Instant::now(),
             removed: None,
+            handed_on: false,
         };
         let entry = self.containers.entry(id).or_insert_with(fresh);
         entry.container = container.clone();
         entry.removed = None;
+        entry.handed_on = false;
     }
 }

@@ -211,3 +211,31 @@ fn a_container_of_others_is_filtered_once_the_runtime_was_asked() {
     register.seen(container('e', "busybox"));
     assert!(matches!(register.lookup(&id), Lookup::Undecided));
 }
+
+#[test]
+fn what_an_earlier_agent_knew_holds_until_the_runtime_tells() {
+    let set = rule_set("1", &[policy("p", "Audit", &json!({"action": "Audit"}))]);
+    let first = Register::new(Arc::new(FakeKernel::default()), || {}).unwrap();
+    first.set_rules(&set);
+    first.listed(vec![container('a', "busybox"), container('b', "busybox"), container('c', "busybox")]);
+    first.removed(&"a".repeat(64));
+    first.removed(&"b".repeat(64));
+    let handed = first.to_hand_on();
+    let ids: Vec<char> = handed.iter().filter_map(|c| c.reference.container_id.chars().next()).collect();
+    assert_eq!(ids, ['c', 'b', 'a'], "those that are there first, then those that went last");
+
+    let kernel = Arc::new(FakeKernel::default());
+    let next = Register::new(kernel.clone(), || {}).unwrap();
+    next.handed_on(handed);
+    next.set_rules(&set);
+    assert!(matches!(next.lookup(&"c".repeat(64)), Lookup::Undecided), "the runtime may know more");
+    next.listed(vec![container('c', "busybox")]);
+    for id in ['a', 'b', 'c'] {
+        let Lookup::Known(container, policies) = next.lookup(&id.to_string().repeat(64)) else { panic!("{id}") };
+        assert_eq!((container.pid, container.running), if id == 'c' { (1, true) } else { (0, false) });
+        assert_eq!(policies.len(), 1);
+    }
+    assert_eq!(next.running().len(), 1);
+    assert_eq!(kernel.ruled().unwrap().len(), 1, "nothing of those that are gone is in the kernel");
+    assert_eq!(next.to_hand_on().len(), 3, "an agent that ends early hands on what it was handed");
+}

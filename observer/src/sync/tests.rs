@@ -65,7 +65,7 @@ impl Setting {
         let (status, told) = watch::channel(Arc::new(NodeStatus::default()));
         let (sender, rules) = watch::channel(Arc::new(RuleSet::default()));
         let token = CancellationToken::new();
-        let file = RulesFile::new(folder.path());
+        let file = RulesFile::new(folder.path().join(RULES_FILE));
         let syncer = Syncer::new(intake.clone(), file, told, sender, SyncMetrics::default());
         tokio::spawn(syncer.run(token.clone()));
         Self { folder, intake, status, rules, token }
@@ -91,7 +91,7 @@ async fn rules_are_put_in_force_kept_and_confirmed_by_their_hash() {
     let hashes: Vec<_> = told.iter().map(|status| status.rules_hash.as_str()).collect();
     assert_eq!(hashes, ["", "sha256:1", "sha256:1", "sha256:2"]);
     assert_eq!(setting.rules.borrow_and_update().hash, "sha256:2");
-    assert_eq!(RulesFile::new(setting.folder.path()).load().unwrap(), Some(rules("sha256:2")));
+    assert_eq!(RulesFile::new(setting.folder.path().join(RULES_FILE)).load().unwrap(), Some(rules("sha256:2")));
     setting.token.cancel();
 }
 

@@ -1,0 +1,325 @@
+//! A container made by hand, without a runtime, and an observer of it. Needs root.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use zastava_crds::wire::{
+    event::{ContainerRef, DriftClass, EventDetail, ExecutedFile, Killed, RuntimeEvent, Severity},
+    sync::Accounting,
+};
+
+use super::super::{Lane, ObserverConfig, Store, StoreError, identity::Identity, running::Running};
+use crate::{
+    containers::Container,
+    probe::{Pins, Settings, attach},
+};
+
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Keeps events in memory, and lets a test wait for them.
+#[derive(Default)]
+pub struct Kept {
+    events: Mutex<Vec<(Lane, RuntimeEvent)>>,
+    came: Condvar,
+}
+
+impl Store for Kept {
+    fn append(&self, lane: Lane, event: &RuntimeEvent) -> Result<(), StoreError> {
+        self.events.lock().unwrap().push((lane, event.clone()));
+        self.came.notify_all();
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub struct Drift {
+    pub class: DriftClass,
+    pub severity: Severity,
+    pub killed: Killed,
+    pub would_kill: bool,
+    pub hashed: bool,
+    /// The whole file, for a failure's message.
+    pub file: ExecutedFile,
+    pub interpreter: Option<String>,
+}
+
+impl Kept {
+    /// The drift event about this path.
+    pub fn drift(&self, wanted: &str) -> Drift {
+        let end = Instant::now() + DEADLINE;
+        let mut events = self.events.lock().unwrap();
+        loop {
+            let found = events.iter().find_map(|(lane, event)| match &event.detail {
+                EventDetail::Drift { class, file, killed, would_kill, .. } if file.path == wanted => {
+                    assert_eq!(*lane, Lane::from(event.severity));
+                    Some(Drift {
+                        class: *class,
+                        severity: event.severity,
+                        killed: *killed,
+                        would_kill: *would_kill,
+                        hashed: file.sha256.is_some(),
+                        file: file.clone(),
+                        interpreter: file.interpreter.clone(),
+                    })
+                }
+                _ => None,
+            });
+            if let Some(found) = found {
+                return found;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no drift of {wanted}; there is: {events:#?}");
+            events = self.came.wait_timeout(events, left).unwrap().0;
+        }
+    }
+
+    pub fn paths(&self) -> Vec<String> {
+        let path = |event: &RuntimeEvent| match &event.detail {
+            EventDetail::Drift { file, .. } | EventDetail::DeniedProcess { file, .. } => Some(file.path.clone()),
+            EventDetail::Lost { .. } => None,
+        };
+        self.events.lock().unwrap().iter().filter_map(|(_, event)| path(event)).collect()
+    }
+}
+
+/// A bpffs, cgroups and layers of its own, all taken away at the end.
+pub struct Ground {
+    pub folder: tempfile::TempDir,
+    bpffs: PathBuf,
+    cgroups: Vec<PathBuf>,
+    pub id: String,
+}
+
+pub fn run(program: &str, arguments: &[&str]) {
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}: {status}");
+}
+
+impl Ground {
+    /// `None`, with a word why, where it can't be.
+    pub fn new(id: char) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() || !Path::new("/sys/kernel/btf/vmlinux").exists() {
+            println!("SKIPPED: the probe can be tried by root on a kernel with BTF only");
+            return None;
+        }
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
+        let Some(busybox) = busybox else {
+            println!("SKIPPED: a static busybox is needed for the container");
+            return None;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let bpffs = folder.path().join("bpf");
+        fs::create_dir(&bpffs).unwrap();
+        run("mount", &["-t", "bpf", "bpf", bpffs.to_str().unwrap()]);
+        let lower = folder.path().join("lower");
+        for name in ["bin", "data", "proc", "old", "tmp"] {
+            fs::create_dir_all(lower.join(name)).unwrap();
+        }
+        for name in ["bin/busybox", "bin/busybox_chmod", "bin/busybox_rewritten"] {
+            fs::copy(busybox, lower.join(name)).unwrap();
+        }
+        for name in ["sh", "cp", "chmod", "rm", "true", "mkdir", "mount", "chroot", "cat"] {
+            symlink("busybox", lower.join("bin").join(name)).unwrap();
+        }
+        for name in ["upper", "work", "merged"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        // An overlay can't be the upper layer of another: a tmpfs can.
+        run("mount", &["-t", "tmpfs", "tmpfs", folder.path().join("work").to_str().unwrap()]);
+        for name in ["upper", "work"] {
+            fs::create_dir(folder.path().join("work").join(name)).unwrap();
+        }
+        let id = id.to_string().repeat(64);
+        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let bases: &[&str] =
+            if unified { &["/sys/fs/cgroup"] } else { &["/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"] };
+        let name = format!("zastava-test-{}-{}", std::process::id(), &id[..1]);
+        let cgroups: Vec<PathBuf> = bases.iter().map(|base| Path::new(base).join(&name)).collect();
+        for cgroup in &cgroups {
+            fs::create_dir_all(cgroup.join(&id)).unwrap();
+        }
+        Some(Self { folder, bpffs, cgroups, id })
+    }
+
+    /// Enters cgroup and mount namespace as a runtime would, and reads commands.
+    pub fn container(&self) -> Inside {
+        let work = self.folder.path().join("work");
+        let join: Vec<String> = self
+            .cgroups
+            .iter()
+            .map(|cgroup| format!("echo $$ > {}/cgroup.procs; ", cgroup.join(&self.id).display()))
+            .collect();
+        let join = join.concat();
+        let folder = self.folder.path().display();
+        let layers =
+            format!("lowerdir={folder}/lower,upperdir={}/upper,workdir={}/work", work.display(), work.display());
+        let setup = format!(
+            "mount -t overlay overlay -o {layers} {folder}/merged && cd {folder}/merged && \
+             mount -t proc proc proc && mount -t tmpfs tmpfs data && mount -t tmpfs tmpfs tmp && \
+             pivot_root . old && exec chroot . /bin/busybox sh -c \
+             'umount -l /old; while read -r line; do eval \"$line\"; echo \"=$?\"; done'"
+        );
+        let enter =
+            format!("{join} exec unshare --mount --propagation private sh -c '{}'", setup.replace('\'', "'\\''"));
+        let mut child = Command::new("sh")
+            .args(["-ec", &enter])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let mut inside = Inside { child, input, output };
+        assert_eq!(inside.sh("true"), (0, String::new()));
+        inside
+    }
+
+    pub fn told(&self, pid: u32) -> Container {
+        Container {
+            reference: ContainerRef {
+                namespace: "shop".into(),
+                pod: "web".into(),
+                pod_uid: "uid".into(),
+                container: "app".into(),
+                container_id: self.id.clone(),
+                image: Some("registry.example/shop/app:v1".into()),
+                digests: Vec::new(),
+            },
+            labels: BTreeMap::new(),
+            image_aliases: Vec::new(),
+            handler: String::new(),
+            pid,
+            is_sandbox: false,
+            running: pid != 0,
+        }
+    }
+
+    pub fn observe(&self, store: &Arc<Kept>) -> Observing {
+        let mut config = ObserverConfig::new("node");
+        config.bpffs = self.bpffs.join("v1");
+        config.handover = Some(self.folder.path().join("containers.json"));
+        // Containers of others may run on this machine: they are waited for, but not for long.
+        config.pending_age = Duration::from_secs(2);
+        let host_pid = std::process::id();
+        let settings = Settings { proc: "/proc".into(), host_pid, heartbeat_expiry: Duration::from_mins(1) };
+        let probe = attach(&Pins::new(&config.bpffs), &settings).unwrap();
+        let adopted = probe.adopted;
+        // The containers' first processes are this process's children: they are no self-tests.
+        probe.maps.set_config(|config| config.agent = 0).unwrap();
+        let identity = Identity::read("node", Path::new("/proc")).unwrap();
+        let token = CancellationToken::new();
+        let (running, threads) =
+            Running::start(&config, &identity, &(store.clone() as Arc<dyn Store>), probe, &token).unwrap();
+        running.shared.examiner.set_host(std::process::id());
+        Observing { running, threads, token, adopted }
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        for mount in [self.folder.path().join("work"), self.bpffs.clone()] {
+            let _ = Command::new("umount").arg("-l").arg(mount).status();
+        }
+        let end = Instant::now() + DEADLINE;
+        for cgroup in &self.cgroups {
+            let inner = cgroup.join(&self.id);
+            // What the container left running goes with it.
+            while fs::remove_dir(&inner).is_err() && inner.exists() && Instant::now() < end {
+                for pid in fs::read_to_string(inner.join("cgroup.procs")).unwrap_or_default().lines() {
+                    let _ = Command::new("kill").args(["-9", pid]).status();
+                }
+                std::thread::yield_now();
+            }
+            let _ = fs::remove_dir(cgroup);
+        }
+    }
+}
+
+/// The container's first process.
+pub struct Inside {
+    pub child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Inside {
+    /// Runs a line; its exit code and output.
+    pub fn sh(&mut self, line: &str) -> (i32, String) {
+        writeln!(self.input, "{line}").unwrap();
+        let mut printed = String::new();
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the container ended: {printed}");
+            match line.strip_prefix('=') {
+                Some(code) => return (code.trim().parse().unwrap(), printed),
+                None => printed.push_str(&line),
+            }
+        }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub struct Observing {
+    pub running: Running,
+    threads: Vec<JoinHandle<()>>,
+    token: CancellationToken,
+    pub adopted: bool,
+}
+
+impl Observing {
+    pub fn rules(&self, hash: &str, mode: &str, drift: &serde_json::Value) {
+        let set = json!({"hash": hash, "namespaces": {"shop": {}}, "policies": [{
+            "policy": {"name": "p", "uid": "u", "hash": "h"}, "mode": mode, "drift": drift, "libraries": "Off",
+            "processes": {"deny": ["**/chroot"]},
+        }]});
+        self.running.shared.register.set_rules(&serde_json::from_value(set).unwrap());
+    }
+
+    pub fn at_rest(&self) -> Accounting {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let accounting = self.running.look().unwrap().accounting;
+            let sum = accounting.stored
+                + accounting.filtered
+                + accounting.foreign
+                + accounting.pending
+                + accounting.dropped.values().sum::<u64>();
+            if accounting.pending == 0 && sum == accounting.executed {
+                return accounting;
+            }
+            assert!(Instant::now() < end, "never at rest: {accounting:?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// What an agent does at its end, and at every change.
+    pub fn hand_over(&self) {
+        self.running.handover.as_ref().unwrap().keep(&self.running.shared);
+    }
+
+    pub fn stop(self) {
+        self.token.cancel();
+        self.running.wakers.wake();
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
