@@ -4,7 +4,6 @@
 
 mod arguments;
 mod certificate;
-mod configured;
 mod program;
 mod watch;
 

@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use zastava_admission::{
-    credentials::pull::Credentials,
+    credentials::{configured, pull::Credentials},
     metrics::Metrics,
     policies::snapshot::World,
     report::queue::{self, Outbox},
@@ -27,7 +27,7 @@ use zastava_verify::{
     verifier::{Verifier, VerifierSettings},
 };
 
-use crate::{arguments::Arguments, certificate, configured, watch};
+use crate::{arguments::Arguments, certificate, watch};
 
 /// Address of the API server's service, which no registry is at.
 const API_SERVER: &str = "KUBERNETES_SERVICE_HOST";
@@ -88,7 +88,7 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
     parts.spawn(async move {
         let names = names.into_iter().filter(|name| !name.is_empty()).collect();
         let settled = |settled| secrets_read.set(settled, "credentials of configured registries were not all read yet");
-        configured::run(&watched, &namespace, names, &held, settled, &until).await;
+        configured::run(&watched, &namespace, names, |keychain| held.configure(keychain), settled, &until).await;
         // Without any Secret to watch there is nothing to do until the end.
         until.cancelled().await;
         Ok("credentials")

@@ -2,19 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
-    pin::Pin,
     sync::Arc,
 };
 
-use futures::{Stream, StreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
-        watcher::{self, Event, watch_object, watcher},
+        watcher::{self, Event, watcher},
     },
 };
 use tokio_stream::StreamMap;
@@ -27,6 +26,7 @@ use zastava_admission::policies::{
     keys::{self, Content, Keyring, Source},
     policy::Standing,
     snapshot::{Snapshot, World},
+    sources::{self, KeyStream},
 };
 
 /// Deleted policies remembered at most.
@@ -192,8 +192,6 @@ fn platform(node: &PartialObjectMeta<Node>) -> Option<Platform> {
     })
 }
 
-type KeyStream = Pin<Box<dyn Stream<Item = Content> + Send>>;
-
 /// Watches until `token` is cancelled; `synced` is told each time that the answer may have changed.
 pub async fn run(
     client: Client,
@@ -239,7 +237,7 @@ pub async fn run(
                 keys.remove(&source);
             }
             for source in new {
-                let stream = watch_source(&client, namespace, &source);
+                let stream = sources::watch(&client, namespace, &source);
                 keys.insert(source, stream);
             }
             world.publish(index.compile());
@@ -251,27 +249,6 @@ pub async fn run(
 
 fn told<T>(what: &str, event: Result<T, watcher::Error>) -> Option<T> {
     event.inspect_err(|error| tracing::warn!(what, %error, "a watch was interrupted, it begins again")).ok()
-}
-
-/// One object by name: the role that allows it is bound to the name.
-fn watch_source(client: &Client, namespace: &str, source: &Source) -> KeyStream {
-    match source {
-        Source::Secret(name) => watch_object(Api::<Secret>::namespaced(client.clone(), namespace), name)
-            .backoff(watching::pauses())
-            .map(|secret| secret.map_or_else(|error| unreadable(&error), Content::of_secret))
-            .boxed(),
-        Source::ConfigMap(name) => watch_object(Api::<ConfigMap>::namespaced(client.clone(), namespace), name)
-            .backoff(watching::pauses())
-            .map(|map| map.map_or_else(|error| unreadable(&error), Content::of_config_map))
-            .boxed(),
-    }
-}
-
-fn unreadable(error: &watcher::Error) -> Content {
-    let why: String = error.to_string().chars().take(256).collect();
-    Content::Unreadable(format!(
-        "{why}; the chart's admission.keySecrets and admission.keyConfigMaps list what may be read"
-    ))
 }
 
 #[cfg(test)]

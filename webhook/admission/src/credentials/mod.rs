@@ -1,3 +1,4 @@
 //! Credentials for registries.
 
+pub mod configured;
 pub mod pull;

@@ -4,3 +4,4 @@ pub mod globs;
 pub mod keys;
 pub mod policy;
 pub mod snapshot;
+pub mod sources;

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use zastava_core::watching;
 use zastava_verify::keychain::Keychain;
 
-use zastava_admission::{cluster::docker_config, credentials::pull::Credentials};
+use crate::cluster::docker_config;
 
 /// What was last read of each Secret; `None` before its first word.
 #[derive(Debug, Default)]
@@ -43,12 +43,13 @@ impl Known {
     }
 }
 
-/// Keeps `credentials` up to date until `token` is cancelled; tells whether every Secret was read once.
+/// Gives `publish` the credentials of all Secrets at each change until `token` is cancelled; tells `settled` whether
+/// every Secret was read once.
 pub async fn run(
     client: &Client,
     namespace: &str,
     names: BTreeSet<String>,
-    credentials: &Credentials,
+    mut publish: impl FnMut(Keychain),
     mut settled: impl FnMut(bool),
     token: &CancellationToken,
 ) {
@@ -64,7 +65,7 @@ pub async fn run(
         match secret {
             Ok(secret) => {
                 known.learn(&name, secret);
-                credentials.configure(known.merged());
+                publish(known.merged());
                 settled(known.settled());
             }
             Err(error) => {
