@@ -5,6 +5,7 @@
 mod arguments;
 mod certificate;
 mod program;
+mod warmup;
 mod watch;
 
 use clap::Parser as _;

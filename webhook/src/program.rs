@@ -13,6 +13,7 @@ use zastava_admission::{
     policies::snapshot::World,
     report::queue::{self, Outbox},
     server::{app::App, endpoint::router},
+    warm::Recent,
 };
 use zastava_core::{
     health::{self, Health},
@@ -27,7 +28,7 @@ use zastava_verify::{
     verifier::{Verifier, VerifierSettings},
 };
 
-use crate::{arguments::Arguments, certificate, watch};
+use crate::{arguments::Arguments, certificate, warmup, watch};
 
 /// Address of the API server's service, which no registry is at.
 const API_SERVER: &str = "KUBERNETES_SERVICE_HOST";
@@ -45,12 +46,15 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
     let (reporter, outbox) = queue::queue(metrics.clone());
     let intake = IntakeClient::new(&settings.intake)?;
     let (namespaces, seen) = reflector::store();
+    let engine = verifier(&settings)?;
+    engine.counts().register(&mut registry);
     let app = Arc::new(App {
-        engine: verifier(&settings)?,
+        engine,
         cluster: client.clone(),
         world: Arc::new(World::new(namespaces)),
         credentials: Arc::new(Credentials::new(settings.registries.pull_secrets.namespaces.clone())),
         exempt: settings.exempt_namespaces.iter().cloned().collect(),
+        recent: Recent::default(),
         reporter,
         metrics,
         work: Semaphore::new(settings.concurrency),
@@ -58,7 +62,8 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
     let health = Health::default();
     let (policies_read, namespaces_read) = (health.part("policies"), health.part("namespaces"));
     let (leaf_served, secrets_read) = (health.part("certificate"), health.part("credentials"));
-    let serving = health.part("serving");
+    let (serving, verdicts_made) = (health.part("serving"), health.part("warm-up"));
+    let (read, reading) = tokio::sync::watch::channel(warmup::Read::default());
     let tls = ServerTls::default();
     let mut parts: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
 
@@ -72,10 +77,13 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
         health::serve(http, ready, registry, status, until).await?;
         Ok("health")
     });
+    let policies_known = read.clone();
     let (watched, world, namespace, until) =
         (client.clone(), app.world.clone(), settings.namespace.clone(), rest.clone());
     parts.spawn(async move {
         let synced = |synced: watch::Synced| {
+            policies_known
+                .send_if_modified(|read| std::mem::replace(&mut read.policies, synced.policies) != synced.policies);
             policies_read.set(synced.policies, "policies, or keys that they name, were not all read yet");
             namespaces_read.set(synced.namespaces, "namespaces were not all read yet");
         };
@@ -87,11 +95,19 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
     let names: BTreeSet<_> = settings.registries.configured.iter().map(|entry| entry.pull_secret.clone()).collect();
     parts.spawn(async move {
         let names = names.into_iter().filter(|name| !name.is_empty()).collect();
-        let settled = |settled| secrets_read.set(settled, "credentials of configured registries were not all read yet");
+        let settled = |settled| {
+            read.send_if_modified(|read| std::mem::replace(&mut read.credentials, settled) != settled);
+            secrets_read.set(settled, "credentials of configured registries were not all read yet");
+        };
         configured::run(&watched, &namespace, names, |keychain| held.configure(keychain), settled, &until).await;
         // Without any Secret to watch there is nothing to do until the end.
         until.cancelled().await;
         Ok("credentials")
+    });
+    let warming = warmup::run(client.clone(), app.clone(), reading, move || verdicts_made.ready(), rest.clone());
+    parts.spawn(async move {
+        warming.await;
+        Ok("warm-up")
     });
     let (namespace, until, published) = (settings.namespace.clone(), rest.clone(), tls.clone());
     parts.spawn(async move {

@@ -45,6 +45,7 @@ use crate::{
     },
     report::queue::{self, Outbox},
     server::{app::App, endpoint::router},
+    warm::Recent,
 };
 
 pub const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEldVqmVG2hV1o05aB8gTq1ZBiVXon\nIcqWkmgA61uUt8caqng8Cx6vLXfV1kM5jc0konvMpCO+zz5T7ahRqiih2A==\n-----END PUBLIC KEY-----";
@@ -166,6 +167,7 @@ pub struct Bench {
     pub world: Arc<World>,
     pub registry: Registry,
     pub outbox: Outbox,
+    pub recent: Recent,
     pub router: Router,
     seen: reflector::store::Writer<PartialObjectMeta<Namespace>>,
     policies: HashMap<String, Standing>,
@@ -199,6 +201,7 @@ impl Bench {
         let world = Arc::new(World::new(store));
         let mut registry = Registry::default();
         let metrics = Metrics::new(&mut registry);
+        let recent = Recent::default();
         let (reporter, outbox) = queue::queue(metrics.clone());
         let app = App {
             engine: Arc::clone(&engine),
@@ -206,12 +209,14 @@ impl Bench {
             world: Arc::clone(&world),
             credentials: Arc::new(Credentials::new(Vec::new())),
             exempt: BTreeSet::from(["kube-system".to_owned()]),
+            recent: recent.clone(),
             reporter,
             metrics,
             work: Semaphore::new(requests),
         };
         let router = router(Arc::new(app));
-        let mut bench = Self { engine, cluster, world, registry, outbox, router, seen, policies: HashMap::new() };
+        let mut bench =
+            Self { engine, cluster, world, registry, outbox, recent, router, seen, policies: HashMap::new() };
         bench.namespace_seen("default", &[]);
         for (uid, spec) in policies {
             bench.policy(uid, spec);

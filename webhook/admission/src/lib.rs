@@ -20,3 +20,4 @@ pub mod review;
 mod scenarios;
 pub mod server;
 pub mod validate;
+pub mod warm;

@@ -1,22 +1,26 @@
 //! The verifier: one conversation with a registry for equal questions, and a memory bound to digests.
 
+mod counts;
 mod discoveries;
+mod memory;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use moka::{Expiry, future::Cache};
+use moka::future::Cache;
 use tokio::{sync::Semaphore, time::Instant};
 use zastava_crds::digest::Sha256Digest;
 
+pub use self::counts::Counts;
 pub(crate) use self::discoveries::Discoveries;
+use self::memory::VerdictKey;
 use crate::{
     answer::{Answer, Unknown, UnknownCause},
     image::{ImageReference, Platforms},
     keychain::Keychain,
     registry::{Registry, Repository, Scope},
-    requirement::{PolicyIdentity, PolicyRequirements, SignatureRequirement},
+    requirement::{PolicyRequirements, SignatureRequirement},
     sbom::SbomVerdict,
     verdict::{
         UnknownVerdict, Verdict,
@@ -61,8 +65,8 @@ pub struct VerifierSettings {
     pub refusal_ttl: Duration,
     /// How long an unknown is remembered, where the registry did not say.
     pub unknown_ttl: Duration,
-    /// Verdicts remembered at most.
-    pub max_verdicts: u64,
+    /// Bytes of remembered verdicts at most; a verdict takes some 1.2 KiB.
+    pub max_verdict_bytes: u64,
     /// Longest that one verification may take, whoever still waits.
     pub work_timeout: Duration,
     /// Verifications that run at once; more wait for their turn.
@@ -77,22 +81,12 @@ impl Default for VerifierSettings {
             proof_ttl: Duration::from_mins(10),
             refusal_ttl: Duration::from_secs(5),
             unknown_ttl: Duration::from_secs(2),
-            max_verdicts: 20_000,
+            max_verdict_bytes: 8 * 1024 * 1024,
             work_timeout: Duration::from_mins(1),
             concurrency: 64,
             max_waiting: 1024,
         }
     }
-}
-
-/// What a verdict is bound to; never a tag.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct VerdictKey {
-    digest: Sha256Digest,
-    repository: String,
-    scope: Scope,
-    policy: PolicyIdentity,
-    platforms: Platforms,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -112,18 +106,7 @@ pub struct Verifier {
     discoveries: Arc<Discoveries>,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
-}
-
-struct VerdictLifetime(Arc<VerifierSettings>);
-
-impl Expiry<VerdictKey, Verdict> for VerdictLifetime {
-    fn expire_after_create(&self, _: &VerdictKey, verdict: &Verdict, _: std::time::Instant) -> Option<Duration> {
-        Some(match verdict {
-            Verdict::Proven(_) => self.0.proof_ttl,
-            Verdict::Refused(_) => self.0.refusal_ttl,
-            Verdict::Unknown(unknown) => unknown.retry_after.unwrap_or(self.0.unknown_ttl),
-        })
-    }
+    counts: Counts,
 }
 
 impl Verifier {
@@ -132,16 +115,19 @@ impl Verifier {
         let settings = Arc::new(settings);
         Self {
             registry,
-            verdicts: Cache::builder()
-                .max_capacity(settings.max_verdicts)
-                .expire_after(VerdictLifetime(settings.clone()))
-                .build(),
+            verdicts: memory::verdicts(&settings),
             tags: Cache::builder().max_capacity(1024).time_to_live(Duration::from_secs(1)).build(),
             discoveries: Arc::new(Discoveries::new()),
             running: Arc::new(Semaphore::new(settings.concurrency)),
             waiting: Arc::new(Semaphore::new(settings.max_waiting)),
             settings,
+            counts: Counts::default(),
         }
+    }
+
+    /// What it counts.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// The digest a reference stands for: its own, or what the registry says of its tag now. Equal questions in flight
@@ -195,6 +181,7 @@ impl Verifier {
         };
         if let Some(verdict) = self.verdicts.get(&key).await {
             if !has_expired(&verdict) {
+                self.counts.hits.inc();
                 return verdict;
             }
             self.verdicts.invalidate(&key).await;
@@ -207,6 +194,7 @@ impl Verifier {
         };
         let work = tokio::spawn(async move {
             let prove = async {
+                verifier.counts.verifications.inc();
                 let subject = verifier.subject(&repository, &image, &platforms);
                 let work = verifier.bounded(&subject.name, prove::prove(&subject, &requirements).boxed());
                 work.await.unwrap_or_else(|unknown| Verdict::Unknown(UnknownVerdict::of(None, unknown)))

@@ -48,6 +48,11 @@ impl Credentials {
         self.configured.store(Arc::new(keychain));
     }
 
+    /// The credentials that are configured for Zastava itself.
+    pub fn configured(&self) -> Arc<Keychain> {
+        self.configured.load_full()
+    }
+
     /// The credentials for a workload. What can't be read in time is left out, and `withheld` says so.
     pub async fn of(&self, cluster: &impl Cluster, workload: &Workload, deadline: Instant) -> Access {
         let configured = self.configured.load();

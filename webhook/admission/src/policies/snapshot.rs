@@ -92,6 +92,11 @@ impl World {
         self.news.send_modify(|count| *count += 1);
     }
 
+    /// Tells of every new snapshot.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
+    }
+
     /// What is known of a policy; one that was never seen is waited for, a moment at most: its watch may be behind the
     /// API server's.
     pub async fn policy(&self, uid: &str, deadline: Instant) -> Known {

@@ -24,6 +24,7 @@ use crate::{
     report::queue::Reporter,
     review::request::{Asked, Workload, read},
     validate::judge::{Court, all, unknown},
+    warm::Recent,
 };
 
 /// Everything an answer rests on.
@@ -39,6 +40,8 @@ pub struct App<E, C> {
     pub credentials: Arc<Credentials>,
     /// Namespaces that are left alone.
     pub exempt: BTreeSet<String>,
+    /// Images that were asked for lately.
+    pub recent: Recent,
     /// Where denials are told.
     pub reporter: Reporter,
     /// What is counted.
@@ -119,7 +122,9 @@ impl<E: Engine, C: Cluster> App<E, C> {
             deadline,
             now,
         };
-        decide(policy, workload, &court.judge(policy, workload).await, now)
+        let judgements = court.judge(policy, workload).await;
+        self.recent.satisfied(&judgements);
+        decide(policy, workload, &judgements, now)
     }
 
     /// Pins what is to be pinned, for all policies at once.

@@ -110,7 +110,11 @@ pub(crate) async fn sbom(subject: &Subject<'_>, signed_by: &SignatureRequirement
 impl Subject<'_> {
     async fn examine(&self, asks: &[Ask<'_>]) -> Result<(ImageDigest, Vec<Outcome>), (Option<ImageDigest>, Unknown)> {
         // The image's own manifest and what refers to it are asked for at once: one round trip for both.
-        let (manifest, listed) = futures::join!(self.manifest(), self.discoveries.by_api(self.repository, self.digest));
+        let (manifest, listed, ()) = futures::join!(
+            self.manifest(),
+            self.discoveries.by_api(self.repository, self.digest),
+            self.discoveries.expect_tags(self.repository, self.digest)
+        );
         let manifest = manifest.map_err(|unknown| (None, unknown))?;
         let digest = ImageDigest { kind: manifest.kind(), digest: self.digest.clone() };
         let own = self.examine_one(self.digest, asks, &listed).boxed().await;
@@ -152,9 +156,13 @@ impl Subject<'_> {
     ) -> Vec<Result<Met, Unmet>> {
         let mut examination = Examination::of(asks);
         examination.examine(self.repository, digest, asks, listed).await;
-        if !examination.all_met() {
+        let by_api = examination.all_met();
+        if !by_api {
             let tagged = self.discoveries.by_tags(self.repository, digest).await;
             examination.examine(self.repository, digest, asks, &tagged).await;
+        }
+        if examination.all_met() {
+            self.discoveries.met_by_tags(self.repository, !by_api).await;
         }
         let unknown = examination.unknown.into_iter().next();
         let judge = |(ask, tally): (&Ask<'_>, crate::examine::Tally)| {

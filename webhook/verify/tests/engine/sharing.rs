@@ -78,3 +78,45 @@ async fn the_first_look_alone_is_taken_from_the_registrys_memory() {
     let asked = bench.double.asked();
     assert_eq!(asked.len(), 4, "the manifest is not read again by digest: {asked:?}");
 }
+
+#[tokio::test]
+async fn tags_are_asked_beside_the_rest_where_a_repository_has_its_signatures_there() {
+    let (mut bench, signer) = (Bench::new().await, Signer::new());
+    let policy = signed_by(&signer);
+    let legacy = bench.double.image("1", "one");
+    bench.double.sign_legacy(&legacy, &[signer.simple_signing(&legacy)]);
+    bench.proven(&legacy, &policy).await;
+    bench.double.asked();
+    // Bundles from now on: tags are asked for in vain once, and no more.
+    let tags = |asked: &[String]| asked.iter().filter(|asked| asked.contains("/sha256-")).count();
+    let bundled = |name: &str| {
+        let image = bench.double.image(name, name);
+        bench.double.attach(&image, BUNDLE, &signer.bundle(&image));
+        image
+    };
+    let (two, three) = (bundled("2"), bundled("3"));
+    bench.proven(&two, &policy).await;
+    assert_eq!(tags(&bench.double.asked()), 3);
+    bench.proven(&three, &policy).await;
+    assert_eq!(tags(&bench.double.asked()), 0);
+    bench.forget();
+    bench.proven(&two, &policy).await;
+    assert_eq!(tags(&bench.double.asked()), 0, "nothing is expected of a repository that is not known");
+}
+
+#[tokio::test]
+async fn what_memory_answered_is_counted() {
+    let (bench, signer) = (Bench::new().await, Signer::new());
+    let image = bench.double.image("1", "app");
+    bench.double.attach(&image, BUNDLE, &signer.bundle(&image));
+    let policy = signed_by(&signer);
+    for _ in 0..3 {
+        bench.proven(&image, &policy).await;
+    }
+    let mut registry = prometheus_client::registry::Registry::default();
+    bench.verifier.counts().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains("zastava_admission_cache_hits_total 2\n"), "{text}");
+    assert!(text.contains("zastava_admission_verifications_total 1\n"), "{text}");
+}

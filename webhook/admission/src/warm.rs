@@ -1,0 +1,157 @@
+//! Verdicts made ahead of the requests that will want them: of images that run already, when this replica starts; of
+//! images that were asked for lately, when a policy or its keys change.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use moka::sync::Cache;
+use tokio::time::Instant;
+use zastava_verify::{
+    image::{ImageReference, Platforms},
+    keychain::Keychain,
+    requirement::PolicyIdentity,
+};
+
+use crate::{
+    decision::judgement::{Judged, Judgement},
+    engine::Engine,
+    policies::{
+        policy::{Policy, Requirements},
+        snapshot::Snapshot,
+    },
+};
+
+/// Images that are remembered at most, and how long after they were last asked for.
+const MAX_IMAGES: u64 = 2_000;
+const MEMORY: Duration = Duration::from_hours(6);
+/// Verifications that run at once: requests go first.
+const AT_ONCE: usize = 4;
+/// Longest that one image may hold up the next.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Images by digest that are worth a verdict ahead of time; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Recent(Cache<String, ImageReference>);
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self(Cache::builder().max_capacity(MAX_IMAGES).time_to_idle(MEMORY).build())
+    }
+}
+
+impl Recent {
+    /// Remembers an image; one without a digest is another image tomorrow, and is left out.
+    pub fn saw(&self, image: ImageReference) {
+        if let Some(digest) = image.digest() {
+            self.0.insert(format!("{}@{digest}", image.canonical()), image);
+        }
+    }
+
+    /// Remembers the images that satisfied a policy.
+    pub fn satisfied(&self, judgements: &[Judgement]) {
+        for judgement in judgements {
+            let Judged::Satisfied { digest } = &judgement.judged else { continue };
+            let name = judgement.image.reference.split_once('@').map_or(&*judgement.image.reference, |(name, _)| name);
+            if let Ok(image) = format!("{name}@{}", digest.digest).parse() {
+                self.saw(image);
+            }
+        }
+    }
+
+    fn all(&self) -> Vec<ImageReference> {
+        self.0.iter().map(|(_, image)| image).collect()
+    }
+}
+
+/// Which policies' verdicts are made.
+#[derive(Debug, Default)]
+pub struct Warm {
+    made: Vec<PolicyIdentity>,
+}
+
+impl Warm {
+    /// Makes the verdicts of every policy that is new or changed since the last time. Returns how many were asked for.
+    pub async fn up<E: Engine>(
+        &mut self,
+        engine: &E,
+        snapshot: &Snapshot,
+        recent: &Recent,
+        keychain: &Keychain,
+    ) -> usize {
+        let now: Vec<_> = snapshot.in_force().filter_map(|policy| Some((policy.clone(), identity(policy)?))).collect();
+        let changed: Vec<_> = now.iter().filter(|(_, id)| !self.made.contains(id)).map(|(p, _)| p.clone()).collect();
+        self.made = now.iter().map(|(_, id)| id.clone()).collect();
+        if changed.is_empty() {
+            return 0;
+        }
+        let images = recent.all();
+        let wanted = changed.iter().flat_map(|policy| {
+            let selected = images.iter().filter(|image| policy.scope.has_image(image));
+            selected.map(|image| (policy.clone(), image.clone()))
+        });
+        let wanted: Vec<(Arc<Policy>, ImageReference)> = wanted.collect();
+        let count = wanted.len();
+        stream::iter(wanted)
+            .for_each_concurrent(AT_ONCE, |(policy, image)| one(engine, policy, image, &snapshot.platforms, keychain))
+            .await;
+        count
+    }
+}
+
+fn identity(policy: &Policy) -> Option<PolicyIdentity> {
+    match &policy.requirements {
+        Requirements::Proof(requirements) => Some(requirements.policy().clone()),
+        Requirements::DigestOnly | Requirements::Unreadable { .. } => None,
+    }
+}
+
+async fn one<E: Engine>(
+    engine: &E,
+    policy: Arc<Policy>,
+    image: ImageReference,
+    platforms: &Platforms,
+    keychain: &Keychain,
+) {
+    if let Requirements::Proof(requirements) = &policy.requirements {
+        engine.examine(&image, Some(requirements), platforms, keychain, Instant::now() + PATIENCE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::{Bench, SIGNED, UNSIGNED, pinned, signed};
+
+    #[tokio::test]
+    async fn what_was_asked_for_is_verified_again_when_a_policy_changes_and_only_then() {
+        let mut bench = Bench::new(&[("one", signed("Enforce"))]);
+        let (recent, keychain, mut warm) = (Recent::default(), Keychain::default(), Warm::default());
+        for image in [pinned(SIGNED, 'a'), pinned(UNSIGNED, 'b'), SIGNED.to_owned()] {
+            recent.saw(image.parse().unwrap());
+        }
+        let asked = |bench: &Bench| bench.engine.asked.swap(0, Ordering::SeqCst);
+        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 2);
+        assert_eq!(asked(&bench), 2, "the tag is not asked for");
+        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 0);
+        let mut elsewhere = signed("Audit");
+        elsewhere["match"] = json!({"images": ["other.example/**"]});
+        bench.policy("two", &elsewhere);
+        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 0, "out of its scope");
+        bench.policy("three", &signed("Audit"));
+        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 2);
+        assert_eq!(asked(&bench), 2, "for the new policy alone");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_satisfied_is_remembered_by_its_digest() {
+        let bench = Bench::new(&[("one", signed("Audit"))]);
+        assert!(bench.create("one", &crate::fixtures::pod(SIGNED)).await.allowed());
+        assert!(bench.create("one", &crate::fixtures::pod(UNSIGNED)).await.allowed());
+        let remembered: Vec<_> = bench.recent.all().iter().map(ToString::to_string).collect();
+        assert_eq!(remembered, [pinned(SIGNED, 'a')]);
+    }
+}
