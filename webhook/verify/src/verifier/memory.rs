@@ -65,7 +65,7 @@ fn weight(key: &VerdictKey, verdict: &Verdict) -> u32 {
 /// Up to a fifth less, so that what was asked together is not forgotten together.
 fn jittered(lifetime: Duration) -> Duration {
     let random = u32::try_from(RandomState::new().hash_one(()) % 1000).unwrap_or(0);
-    lifetime - lifetime / 5 * random / 1000
+    lifetime.saturating_sub(lifetime / 5 * random / 1000)
 }
 
 #[cfg(test)]
