@@ -97,6 +97,8 @@ pub enum FindingType {
     Admission,
     /// A running image no longer satisfies the policy.
     Posture,
+    /// Admission let an image in by an exception of the policy.
+    Exception,
 }
 
 /// All that was observed.

@@ -1,14 +1,11 @@
 //! What this version refuses instead of ignoring: a field that can't be honoured stalls the policy (reason NotSupported).
 
-use super::{Digests, Libraries, ScanTrigger, TransparencyLog, Unmatched, ZastavaPolicySpec};
+use super::{Digests, Libraries, ScanTrigger, TransparencyLog, ZastavaPolicySpec};
 
 /// Paths of the fields of `spec` that this version can't honour yet, in the order of the schema.
 pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
     let mut fields = Vec::new();
     if let Some(admission) = &spec.admission {
-        if admission.unmatched == Unmatched::Deny {
-            fields.push("spec.admission.unmatched: Deny".to_owned());
-        }
         for (s, signature) in admission.signatures.iter().enumerate() {
             for (a, authority) in signature.authorities.iter().enumerate() {
                 let at = format!("spec.admission.signatures[{s}].authorities[{a}]");

@@ -56,7 +56,7 @@ pub enum Report {
 /// The schema name of an admission record.
 pub const DECISION_SCHEMA: &str = "zastava.admission.decision@v1";
 
-/// A denied or would-be-denied image.
+/// An image that admission refused, would refuse, could not verify, or let in by an exception.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AdmissionRecord {
@@ -81,7 +81,7 @@ pub struct AdmissionRecord {
     pub outcome: AdmissionOutcome,
     /// The policy that said so.
     pub policy: PolicyRef,
-    /// The requirement that was not met, such as `signatures[release]`.
+    /// The requirement that was not met, such as `signatures[release]`, or the exception: `exceptions[known]`.
     pub requirement: String,
     /// What was found instead, at most 1 KiB.
     pub message: String,
@@ -102,6 +102,8 @@ pub enum AdmissionOutcome {
     WouldDeny,
     /// Let in although the verdict is unknown, because failurePolicy is Ignore.
     AdmittedUnverified,
+    /// Let in by an exception of the policy.
+    Excepted,
 }
 
 /// A workload: the outermost controller that is known, else the pod.

@@ -7,7 +7,7 @@ use zastava_crds::{
     finding::{Evidence, FindingType},
     wire::{
         event::{ContainerRef, EVENT_SCHEMA, EventDetail, ExecutedFile, Killed, Process, RuntimeEvent},
-        report::{AdmissionRecord, DECISION_SCHEMA, RefusedReason, Report, WorkloadRef},
+        report::{AdmissionOutcome, AdmissionRecord, DECISION_SCHEMA, RefusedReason, Report, WorkloadRef},
     },
 };
 
@@ -215,11 +215,18 @@ fn admission(record: AdmissionRecord, now: Timestamp) -> Outcome {
         return Outcome::Refused(RefusedReason::OutOfBounds);
     }
     let at = record.decided_at.min(now);
+    let type_ = match record.outcome {
+        AdmissionOutcome::Excepted => FindingType::Exception,
+        AdmissionOutcome::Denied
+        | AdmissionOutcome::Warned
+        | AdmissionOutcome::WouldDeny
+        | AdmissionOutcome::AdmittedUnverified => FindingType::Admission,
+    };
     let key = FindingKey {
         namespace: record.namespace,
         workload: record.workload,
         container: record.container,
-        type_: FindingType::Admission,
+        type_,
         subject: printable(&format!("{}: {}", record.image, record.requirement)),
         standing: Standing::Attributed,
     };

@@ -51,6 +51,7 @@ impl FindingKey {
             FindingType::DeniedProcess => "process",
             FindingType::Admission => "admission",
             FindingType::Posture => "posture",
+            FindingType::Exception => "exception",
         };
         let mut hash = Sha256::new();
         let standing: &'static str = self.standing.into();

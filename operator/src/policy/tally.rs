@@ -6,7 +6,7 @@ use std::{
 };
 
 use zastava_crds::{
-    finding::RuntimeFinding,
+    finding::{FindingType, RuntimeFinding},
     policy::{FindingTotals, MatchedStatus},
     wire::event::Severity,
 };
@@ -50,6 +50,10 @@ impl Tally {
             Some(Severity::Info) | None => &mut self.totals.info,
         };
         *total += 1;
+        // What an exception covers is known and accepted.
+        if finding.spec.type_ == FindingType::Exception {
+            return;
+        }
         let namespace = finding.metadata.namespace.clone().unwrap_or_default();
         // Admission names no pod, and a full sample not all of them: then it is about the workload.
         if status.pods.is_empty() || status.pods.len() >= SAMPLE {
@@ -122,5 +126,14 @@ mod tests {
         assert_eq!(tally.totals, FindingTotals { high: 2, medium: 1, ..FindingTotals::default() });
         assert_eq!(tally.matched(&pods), MatchedStatus { pods: 5, violating: 3 });
         assert!(!tallies.contains_key("q"));
+    }
+
+    #[test]
+    fn what_an_exception_covers_counts_and_violates_nothing() {
+        let mut excepted = (*finding("web", &json!({"policies": ["p"], "severity": "Info"}), false)).clone();
+        excepted.spec.type_ = FindingType::Exception;
+        let tallies = tally(&[Arc::new(excepted)]);
+        assert_eq!(tallies["p"].totals, FindingTotals { info: 1, ..FindingTotals::default() });
+        assert_eq!(tallies["p"].matched(&[pod("web", "web-1")]), MatchedStatus { pods: 1, violating: 0 });
     }
 }

@@ -47,11 +47,17 @@ struct ByReason {
     reason: Dropped,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByPolicy {
+    policy: String,
+}
+
 /// What the webhook counts; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     latency: Family<ByWebhook, Histogram>,
     decisions: Family<ByResult, Counter>,
+    exceptions: Family<ByPolicy, Counter>,
     reported: Counter,
     dropped: Family<ByReason, Counter>,
 }
@@ -66,6 +72,7 @@ impl Metrics {
         let metrics = Self {
             latency: Family::new_with_constructor(buckets),
             decisions: Family::default(),
+            exceptions: Family::default(),
             reported: Counter::default(),
             dropped: Family::default(),
         };
@@ -75,6 +82,11 @@ impl Metrics {
             metrics.latency.clone(),
         );
         registry.register("zastava_admission_decisions", "Answers by their strictest image", metrics.decisions.clone());
+        registry.register(
+            "zastava_admission_exceptions",
+            "Images that an exception let in, by policy",
+            metrics.exceptions.clone(),
+        );
         registry.register("zastava_admission_reports", "Records that the intake took", metrics.reported.clone());
         registry.register(
             "zastava_admission_reports_dropped",
@@ -92,6 +104,11 @@ impl Metrics {
     /// An answer was decided so.
     pub fn decided(&self, result: Outcome) {
         self.decisions.get_or_create(&ByResult { result }).inc();
+    }
+
+    /// An exception of a policy let images in.
+    pub fn excepted(&self, policy: &str, images: u64) {
+        self.exceptions.get_or_create(&ByPolicy { policy: policy.to_owned() }).inc_by(images);
     }
 
     /// Records were taken by the intake.

@@ -5,6 +5,9 @@ use std::{fmt, str::FromStr};
 use oci_client::Reference;
 use zastava_crds::digest::Sha256Digest;
 
+/// Other names under which Docker Hub serves the same images.
+const DOCKER_HUB: [&str; 3] = ["index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"];
+
 /// A reference as it was written, and what it names: `host/repository` in canonical form, tag and digest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ImageReference {
@@ -83,9 +86,13 @@ impl ImageReference {
         &self.repository
     }
 
-    /// `host/repository`: the form that globs match.
+    /// `host/repository`: the form that globs match. Ways to write one host are one name: a scope must not be left by
+    /// capitals, by the port that is meant anyway, or by another name of Docker Hub.
     pub fn canonical(&self) -> String {
-        format!("{}/{}", self.host, self.repository)
+        let host = self.host.to_ascii_lowercase();
+        let host = host.strip_suffix(":443").unwrap_or(&host);
+        let host = if DOCKER_HUB.contains(&host) { "docker.io" } else { host };
+        format!("{host}/{}", self.repository)
     }
 
     /// The tag; absent if a digest was written without one.

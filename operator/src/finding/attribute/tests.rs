@@ -123,6 +123,19 @@ async fn each_reporter_may_send_its_own_type_only() {
 }
 
 #[tokio::test]
+async fn the_use_of_an_exception_is_a_finding_of_its_own_type() {
+    let Report::Admission(mut record) = denied("shop", "r/web:1") else { panic!("an admission record") };
+    record.outcome = AdmissionOutcome::Excepted;
+    record.requirement = "exceptions[known]".to_owned();
+    record.message = "let in by exception known until 2999-01-01T00:00:00Z (agreed)".to_owned();
+    let (key, sighting) = seen(Report::Admission(record), &Sender::Webhook, &FakePods::default()).await;
+    assert_eq!((key.type_, key.subject.as_str()), (FindingType::Exception, "r/web:1: exceptions[known]"));
+    assert!(key.name().starts_with("exception-web-"), "{}", key.name());
+    assert_eq!((sighting.count, sighting.policies), (1, vec!["baseline".to_owned()]));
+    assert!(sighting.evidence.message.contains("known until 2999-01-01T00:00:00Z (agreed)"));
+}
+
+#[tokio::test]
 async fn what_exceeds_a_bound_is_refused() {
     let pods = FakePods::default();
     pods.live(pod("shop", "p", "n1", "web"));

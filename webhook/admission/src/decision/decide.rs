@@ -13,10 +13,13 @@ use zastava_crds::{
 };
 
 use super::{
-    judgement::{Judged, Judgement, Problem},
+    judgement::{Judged, Judgement, Problem, Used},
     text::{self, Told},
 };
-use crate::{policies::policy::Policy, review::request::Workload};
+use crate::{
+    policies::policy::Policy,
+    review::{images::ImageUse, request::Workload},
+};
 
 /// Bytes of a record's message at most, by its schema.
 const MAX_RECORD_MESSAGE: usize = 1024;
@@ -64,28 +67,48 @@ pub struct Decision {
 struct Consequence<'a> {
     outcome: Outcome,
     record: Option<AdmissionOutcome>,
-    problem: Option<&'a Problem>,
+    cause: Cause<'a>,
+}
+
+/// Why an image has a consequence.
+#[derive(Clone, Copy)]
+enum Cause<'a> {
+    /// There is nothing to tell.
+    None,
+    /// It does not pass.
+    Problem(&'a Problem),
+    /// An exception lets it pass.
+    Exception(&'a Used),
+}
+
+impl<'a> Cause<'a> {
+    fn problem(self) -> Option<&'a Problem> {
+        match self {
+            Self::Problem(problem) => Some(problem),
+            Self::None | Self::Exception(_) => None,
+        }
+    }
 }
 
 fn consequence<'a>(policy: &Policy, template: bool, judged: &'a Judged) -> Consequence<'a> {
     use AdmissionOutcome as Record;
-    let (outcome, record, problem) = match judged {
-        Judged::NotSelected => (Outcome::NotApplicable, None, None),
-        Judged::Satisfied { .. } => (Outcome::Allowed, None, None),
-        Judged::Excepted { .. } => (Outcome::Excepted, None, None),
-        Judged::Failed(problem) => match policy.mode {
-            Mode::Enforce => (Outcome::Denied, Some(Record::Denied), Some(problem)),
-            Mode::Warn => (Outcome::Warned, Some(Record::Warned), Some(problem)),
-            Mode::Audit => (Outcome::WouldDeny, Some(Record::WouldDeny), Some(problem)),
-        },
+    let (outcome, record, cause) = match judged {
+        Judged::NotSelected => (Outcome::NotApplicable, None, Cause::None),
+        Judged::Satisfied { .. } => (Outcome::Allowed, None, Cause::None),
         // The pods of a template come with their own requests: theirs is the record, and the refusal.
-        Judged::Unknown(problem) if template => (Outcome::Deferred, None, Some(problem)),
+        Judged::Excepted(used) => (Outcome::Excepted, (!template).then_some(Record::Excepted), Cause::Exception(used)),
+        Judged::Failed(problem) => match policy.mode {
+            Mode::Enforce => (Outcome::Denied, Some(Record::Denied), Cause::Problem(problem)),
+            Mode::Warn => (Outcome::Warned, Some(Record::Warned), Cause::Problem(problem)),
+            Mode::Audit => (Outcome::WouldDeny, Some(Record::WouldDeny), Cause::Problem(problem)),
+        },
+        Judged::Unknown(problem) if template => (Outcome::Deferred, None, Cause::Problem(problem)),
         Judged::Unknown(problem) => match (policy.mode, policy.on_unknown) {
-            (Mode::Enforce, FailurePolicy::Fail) => (Outcome::Denied, Some(Record::Denied), Some(problem)),
-            _ => (Outcome::AdmittedUnverified, Some(Record::AdmittedUnverified), Some(problem)),
+            (Mode::Enforce, FailurePolicy::Fail) => (Outcome::Denied, Some(Record::Denied), Cause::Problem(problem)),
+            _ => (Outcome::AdmittedUnverified, Some(Record::AdmittedUnverified), Cause::Problem(problem)),
         },
     };
-    Consequence { outcome, record, problem }
+    Consequence { outcome, record, cause }
 }
 
 /// Decides. `judgements` are those of every image that the request brings in.
@@ -99,7 +122,7 @@ pub fn decide(policy: &Policy, workload: &Workload, judgements: &[Judgement], no
             .filter(|(_, c)| keep(c.outcome))
             .filter_map(|(j, c)| {
                 let unknown = matches!(j.judged, Judged::Unknown(_));
-                Some(Told { image: &j.image, problem: c.problem?, unknown })
+                Some(Told { image: &j.image, problem: c.cause.problem()?, unknown })
             })
             .collect()
     };
@@ -111,8 +134,8 @@ pub fn decide(policy: &Policy, workload: &Workload, judgements: &[Judgement], no
     let records = if workload.dry_run {
         Vec::new()
     } else {
-        let recorded = consequences.iter().filter_map(|(j, c)| Some((j, c.record?, c.problem?)));
-        recorded.map(|(j, record, problem)| to_record(policy, workload, j, record, problem, now)).collect()
+        let recorded = consequences.iter().filter_map(|(j, c)| Some((j, c.record?, c.cause)));
+        recorded.filter_map(|(j, record, cause)| to_record(policy, workload, &j.image, record, cause, now)).collect()
     };
     Decision {
         outcome,
@@ -138,7 +161,9 @@ fn annotations(
     let exceptions: Vec<_> = judgements
         .iter()
         .filter_map(|j| match &j.judged {
-            Judged::Excepted { name } => Some(format!("{} {}: {name}", j.image.field, j.image.container)),
+            Judged::Excepted(used) => {
+                Some(text::bounded(&format!("{} {}: {used}", j.image.field, j.image.container), text::MAX_LINE))
+            }
             _ => None,
         })
         .take(MAX_ANNOTATED)
@@ -155,13 +180,21 @@ fn annotations(
 fn to_record(
     policy: &Policy,
     workload: &Workload,
-    judgement: &Judgement,
+    image: &ImageUse,
     outcome: AdmissionOutcome,
-    problem: &Problem,
+    cause: Cause<'_>,
     now: Timestamp,
-) -> AdmissionRecord {
-    let image = &judgement.image;
-    AdmissionRecord {
+) -> Option<AdmissionRecord> {
+    let (digest, requirement, message) = match cause {
+        Cause::None => return None,
+        Cause::Problem(problem) => (
+            problem.digest.clone(),
+            problem.requirement.clone(),
+            format!("{}; next: {}", problem.found, problem.next_step),
+        ),
+        Cause::Exception(used) => (None, format!("exceptions[{}]", used.name), format!("let in by exception {used}")),
+    };
+    Some(AdmissionRecord {
         schema: DECISION_SCHEMA.to_owned(),
         event_id: format!("{}/{}", workload.request_uid, image.container),
         decided_at: now,
@@ -169,13 +202,13 @@ fn to_record(
         workload: workload.owner.clone(),
         container: image.container.clone(),
         image: text::bounded(&image.reference, 512),
-        digest: problem.digest.clone().or_else(|| written_digest(&image.reference)),
+        digest: digest.or_else(|| written_digest(&image.reference)),
         outcome,
         policy: policy.reference.clone(),
-        requirement: text::bounded(&problem.requirement, 256),
-        message: bytes_bounded(format!("{}; next: {}", problem.found, problem.next_step)),
+        requirement: text::bounded(&requirement, 256),
+        message: bytes_bounded(message),
         severity: severity(outcome),
-    }
+    })
 }
 
 fn written_digest(reference: &str) -> Option<ImageDigest> {
@@ -192,5 +225,6 @@ fn severity(outcome: AdmissionOutcome) -> Severity {
     match outcome {
         AdmissionOutcome::Denied | AdmissionOutcome::Warned | AdmissionOutcome::WouldDeny => Severity::Medium,
         AdmissionOutcome::AdmittedUnverified => Severity::Low,
+        AdmissionOutcome::Excepted => Severity::Info,
     }
 }

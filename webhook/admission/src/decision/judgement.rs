@@ -1,5 +1,8 @@
 //! What one policy says about one image of a request.
 
+use std::fmt;
+
+use jiff::Timestamp;
 use zastava_crds::digest::ImageDigest;
 use zastava_verify::verdict::{Refusal, UnknownVerdict};
 
@@ -20,10 +23,7 @@ pub enum Judged {
     /// `match.images` of the policy does not select it.
     NotSelected,
     /// An exception of the policy covers it.
-    Excepted {
-        /// Its name.
-        name: String,
-    },
+    Excepted(Used),
     /// All that is asked was shown.
     Satisfied {
         /// The digest that satisfies.
@@ -33,6 +33,23 @@ pub enum Judged {
     Failed(Problem),
     /// Nothing can be said.
     Unknown(Problem),
+}
+
+/// An exception that was used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Its name.
+    pub name: String,
+    /// Why it was granted.
+    pub reason: String,
+    /// When it ends.
+    pub expires: Timestamp,
+}
+
+impl fmt::Display for Used {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} until {} ({})", self.name, self.expires, self.reason)
+    }
 }
 
 /// Why an image does not pass.

@@ -4,7 +4,7 @@ use super::judgement::Problem;
 use crate::{policies::policy::Policy, review::images::ImageUse};
 
 /// Characters of one line of a message at most.
-const MAX_LINE: usize = 400;
+pub const MAX_LINE: usize = 400;
 /// Images that a message tells of, three lines each.
 const MAX_TOLD: usize = 3;
 /// Characters of one warning at most: the API server cuts longer ones.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use zastava_crds::{
     canonical,
     digest::Sha256Digest,
-    policy::{Digests, FailurePolicy, Key, LabelSelector, Mode, PolicyException, ZastavaPolicy, supported},
+    policy::{Digests, FailurePolicy, Key, LabelSelector, Mode, PolicyException, Unmatched, ZastavaPolicy, supported},
     wire::event::PolicyRef,
 };
 use zastava_verify::{image::ImageReference, requirement::PolicyRequirements};
@@ -44,6 +44,8 @@ pub struct Policy {
     pub mode: Mode,
     /// What becomes of an unknown verdict under Enforce.
     pub on_unknown: FailurePolicy,
+    /// What becomes of an image in scope that no policy selects.
+    unmatched: Unmatched,
     /// As written; absent means what the mode makes of it.
     pub digests: Option<Digests>,
     /// Which pods and images it speaks for.
@@ -82,9 +84,13 @@ pub enum Requirements {
 
 /// An exception that speaks for admission.
 #[derive(Debug)]
-struct Exception {
-    name: String,
-    expires: Timestamp,
+pub struct Exception {
+    /// Its name.
+    pub name: String,
+    /// Why it was granted.
+    pub reason: String,
+    /// When it stops counting.
+    pub expires: Timestamp,
     namespaces: Vec<String>,
     pods: Option<Selector>,
     images: Option<Globs>,
@@ -171,6 +177,7 @@ fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, Strin
             Mode::Enforce => FailurePolicy::Fail,
             Mode::Audit | Mode::Warn => FailurePolicy::Ignore,
         }),
+        unmatched: admission.unmatched,
         digests: admission.digests,
         scope,
         requirements,
@@ -185,6 +192,7 @@ fn compile_exception(i: usize, exception: &PolicyException) -> Result<Exception,
     let images = globs(&format!("{at}.images"), names.into_iter().map(String::as_str))?;
     Ok(Exception {
         name: exception.name.clone(),
+        reason: exception.reason.clone(),
         expires: exception.expires.0,
         namespaces: exception.match_.namespaces.clone(),
         pods: selector(&format!("{at}.podSelector"), exception.match_.pod_selector.as_ref())?,
@@ -232,9 +240,14 @@ impl Policy {
         self.digests == Some(Digests::Require)
     }
 
-    /// Name of the first exception of this policy that holds at `now` for an image.
-    pub fn exception(&self, occurrence: Occurrence<'_>, now: Timestamp) -> Option<&str> {
-        self.exceptions.iter().find(|e| now < e.expires && e.covers(occurrence)).map(|e| e.name.as_str())
+    /// The first exception of this policy that holds at `now` for an image.
+    pub fn exception(&self, occurrence: Occurrence<'_>, now: Timestamp) -> Option<&Exception> {
+        self.exceptions.iter().find(|e| now < e.expires && e.covers(occurrence))
+    }
+
+    /// Whether an image in scope that no policy selects is this policy's to refuse.
+    pub fn refuses_unmatched(&self) -> bool {
+        self.unmatched == Unmatched::Deny
     }
 }
 

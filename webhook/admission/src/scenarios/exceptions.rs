@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::fixtures::{Bench, UNSIGNED, digest, pinned, pod, signed};
+use zastava_crds::wire::{event::Severity, report::AdmissionOutcome};
+
+use crate::fixtures::{Bench, SIGNED, UNSIGNED, digest, of_kind, pinned, pod, review, signed};
 
 fn excepting(expires: &str, matching: &Value) -> Value {
     let mut spec = signed("Enforce");
@@ -44,6 +46,76 @@ async fn a_digest_that_a_template_does_not_write_is_excepted_once_it_is_resolved
     assert!(bench.create("one", &object).await.allowed());
 }
 
+#[tokio::test]
+async fn each_use_is_recorded_and_counted_with_its_reason_and_its_end() {
+    let mut bench = Bench::new(&[("one", excepting(FUTURE, &json!({"namespaces": ["default"]})))]);
+    let image = pinned(UNSIGNED, 'b');
+    let mut dry = review("CREATE", &pod(&image), None);
+    dry["request"]["dryRun"] = json!(true);
+    assert_eq!(bench.review("/validate/one", &dry).await.audit("decision"), "excepted");
+    assert!(bench.records().is_empty(), "a dry run leaves no trace");
+    let template = of_kind("Deployment", &json!({"containers": [{"name": "app", "image": image}]}));
+    assert_eq!(bench.create("one", &template).await.audit("decision"), "excepted");
+    assert!(bench.records().is_empty(), "its pods are the ones to record");
+    bench.create("one", &pod(&image)).await;
+    bench.create("one", &pod(&image)).await;
+    let records = bench.records();
+    assert_eq!(records.len(), 2);
+    let record = &records[0];
+    assert_eq!((record.outcome, record.severity), (AdmissionOutcome::Excepted, Severity::Info));
+    assert_eq!(record.requirement, "exceptions[known]");
+    assert_eq!(record.message, "let in by exception known until 2999-01-01T00:00:00Z (agreed)");
+    assert_eq!(record.digest.as_ref().map(|d| &d.digest), Some(&digest('b')));
+    assert!(bench.metric("zastava_admission_exceptions_total{policy=\"policy-one\"} 2"));
+}
+
+/// GO-2024-3230, CVE-2026-84200: exceptions never combine to the laxer, neither within a policy nor across policies.
+#[tokio::test]
+async fn two_exceptions_that_cover_half_each_cover_nothing() {
+    let half = |name: &str, matching: Value| json!({"name": name, "reason": "r", "expires": FUTURE, "match": matching});
+    let mut spec = signed("Enforce");
+    spec["exceptions"] = json!([
+        half("other-image", json!({"namespaces": ["default"], "images": ["registry.example/other/*"]})),
+        half("other-namespace", json!({"namespaces": ["other"], "images": ["registry.example/prod/*"]})),
+    ]);
+    let mut first = signed("Enforce");
+    first["exceptions"] = json!([half("image", json!({"images": ["registry.example/prod/*"]}))]);
+    let mut second = signed("Enforce");
+    second["exceptions"] = json!([half("namespace", json!({"namespaces": ["other"]}))]);
+    let bench = Bench::new(&[("one", spec), ("first", first), ("second", second)]);
+    let object = pod(&pinned(UNSIGNED, 'b'));
+    assert!(!bench.create("one", &object).await.allowed());
+    assert!(bench.create("first", &object).await.allowed());
+    assert!(
+        !bench.create("second", &object).await.allowed(),
+        "the strictest answer of all policies is the API server's"
+    );
+}
+
+/// CVE-2026-78427: what a container or its image is called exempts nothing; digest, namespace and labels do, by name.
+#[tokio::test]
+async fn no_name_of_a_sidecar_is_exempt() {
+    let bench = Bench::new(&[("one", signed("Enforce"))]);
+    for name in ["istio-proxy", "istio-init", "linkerd-proxy", "vault-agent", "zastava-observer", "pause"] {
+        for field in ["initContainers", "ephemeralContainers"] {
+            let mut object = pod(&pinned(SIGNED, 'a'));
+            object["spec"][field] = json!([{"name": name, "image": pinned(&format!("registry.example/{name}"), 'b')}]);
+            assert!(!bench.create("one", &object).await.allowed(), "{name}, {field}");
+        }
+    }
+}
+
+/// kyverno#17173: what is live is looked at on every request: an exception that ended covers nothing a moment later.
+#[tokio::test]
+async fn an_exception_that_ends_is_over_for_the_next_request() {
+    let mut bench = Bench::new(&[("one", excepting(FUTURE, &json!({"namespaces": ["default"]})))]);
+    let object = pod(&pinned(UNSIGNED, 'b'));
+    assert!(bench.create("one", &object).await.allowed());
+    bench.policy("one", &excepting(PAST, &json!({"namespaces": ["default"]})));
+    assert!(!bench.create("one", &object).await.allowed());
+}
+
+/// GO-2024-3230, CVE-2026-84200.
 #[tokio::test]
 async fn an_expired_exception_stops_by_itself_and_reaches_no_other_policy() {
     let everything = json!({"images": ["**"]});

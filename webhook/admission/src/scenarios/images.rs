@@ -29,6 +29,7 @@ fn fields(image: &str) -> [(&'static str, serde_json::Value); 4] {
     ]
 }
 
+/// CVE-2023-2727, Connaisseur ≤ 1.3.0 and ≤ 3.1.1, kyverno#16275: no field is forgotten.
 #[tokio::test]
 async fn an_unsigned_image_is_refused_in_every_field_of_every_kind() {
     let bench = Bench::new(&[("one", signed("Enforce"))]);
@@ -68,6 +69,19 @@ async fn a_refusal_tells_all_that_is_needed_in_at_most_ten_lines() {
     let answer = bench.create("one", &of_kind("Pod", &json!({"containers": containers}))).await;
     assert!(answer.message().lines().count() <= 10, "{}", answer.message());
     assert!(answer.message().ends_with("and 18 more"), "{}", answer.message());
+}
+
+/// kyverno#17105: the same image twice gets the same answer twice.
+#[tokio::test]
+async fn one_image_in_two_containers_and_two_requests_is_judged_alike() {
+    let bench = Bench::new(&[("one", signed("Enforce"))]);
+    for (image, allowed) in [(pinned(SIGNED, 'a'), true), (pinned(UNSIGNED, 'b'), false)] {
+        let object =
+            of_kind("Pod", &json!({"containers": [{"name": "a", "image": image}, {"name": "b", "image": image}]}));
+        for _ in 0..2 {
+            assert_eq!(bench.create("one", &object).await.allowed(), allowed, "{image}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,4 +5,6 @@ mod images;
 mod modes;
 mod pinning;
 mod scope;
+mod texts;
+mod unmatched;
 mod updates;

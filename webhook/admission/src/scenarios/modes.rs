@@ -23,6 +23,7 @@ async fn short_of_enforce_nothing_is_refused() {
     assert!(bench.create("warn", &pod(SIGNED)).await.warnings().is_empty(), "a tag is no fault in mode Warn");
 }
 
+/// policy-controller validator.go:1266: an error drops out of no verdict.
 #[tokio::test]
 async fn unknown_is_never_a_pass_and_failure_policy_speaks_for_it() {
     let mut ignore = signed("Enforce");

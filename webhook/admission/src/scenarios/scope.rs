@@ -29,6 +29,7 @@ async fn a_namespace_is_matched_by_its_labels() {
     assert_eq!(other.audit("decision"), "not_applicable");
 }
 
+/// CVE-2025-46342.
 #[tokio::test]
 async fn a_namespace_that_is_not_in_the_cache_is_asked_for_and_never_taken_as_not_matched() {
     let bench = Bench::new(&[("one", for_prod())]);
@@ -97,6 +98,9 @@ async fn globs_match_the_canonical_name_and_never_the_written_one() {
         ("docker.io/nginx", true),
         ("index.docker.io/library/nginx:1", true),
         ("library/nginx", true),
+        ("registry-1.docker.io/library/nginx", true),
+        ("Registry.Example/prod/app", true),
+        ("registry.example:443/prod/app", true),
         ("nginx-unprivileged", false),
         ("registry.example/prod/team/app", true),
         ("registry.example/production/app", false),

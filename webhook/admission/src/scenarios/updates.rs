@@ -28,6 +28,7 @@ async fn only_the_changed_image_of_an_update_is_asked_about() {
     assert!(answer.message().contains("refuses 1 of 1 images"), "{}", answer.message());
 }
 
+/// CVE-2023-34091.
 #[tokio::test]
 async fn a_deletion_timestamp_hides_no_change() {
     let bench = Bench::new(&[("one", signed("Enforce"))]);
@@ -38,6 +39,7 @@ async fn a_deletion_timestamp_hides_no_change() {
     assert!(!bench.review("/validate/one", &review("UPDATE", &new, Some(&old))).await.allowed());
 }
 
+/// CVE-2023-2727.
 #[tokio::test]
 async fn an_ephemeral_container_is_asked_about_through_its_subresource() {
     let bench = Bench::new(&[("one", signed("Enforce"))]);
@@ -51,6 +53,7 @@ async fn an_ephemeral_container_is_asked_about_through_its_subresource() {
     assert!(answer.message().contains("ephemeral container debug"), "{}", answer.message());
 }
 
+/// kyverno#16336, kyverno#11529.
 #[tokio::test]
 async fn no_annotation_of_the_request_decides_anything() {
     let bench = Bench::new(&[("one", signed("Enforce"))]);
@@ -63,6 +66,27 @@ async fn no_annotation_of_the_request_decides_anything() {
     assert!(!bench.create("one", &forged).await.allowed());
 }
 
+/// CVE-2021-25735: `oldObject` says whether an image changed, and nothing else.
+#[tokio::test]
+async fn an_old_object_vouches_for_nothing_but_the_same_use_of_the_same_image() {
+    let bench = Bench::new(&[("one", signed("Enforce"))]);
+    let bad = pinned(UNSIGNED, 'b');
+    let new = pod(&bad);
+    for old in [
+        of_kind("Pod", &json!({"initContainers": [{"name": "app", "image": bad}]})),
+        of_kind("Pod", &json!({"containers": [{"name": "other", "image": bad}]})),
+        of_kind("Pod", &json!({"containers": [{"name": "app", "image": UNSIGNED}]})),
+        of_kind("Deployment", &json!({"containers": [{"name": "app", "image": bad}]})),
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "annotations": {"image": bad}}}),
+    ] {
+        let answer = bench.review("/validate/one", &review("UPDATE", &new, Some(&old))).await;
+        assert!(!answer.allowed(), "{old}");
+    }
+    assert!(!bench.review("/validate/one", &review("UPDATE", &new, None)).await.allowed());
+    assert!(!bench.review("/validate/one", &review("CREATE", &new, Some(&new))).await.allowed());
+}
+
+/// CVE-2026-122321, CVE-2022-47633: the digest that was verified is the one that starts.
 #[tokio::test]
 async fn a_moved_tag_is_judged_by_the_digest_that_the_pod_names() {
     let bench = Bench::new(&[("one", signed("Enforce"))]);

@@ -8,6 +8,7 @@ use kube::core::{
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
 };
 use tokio::{sync::Semaphore, time::Instant};
+use zastava_crds::wire::report::AdmissionOutcome;
 
 use crate::{
     cluster::Cluster,
@@ -103,6 +104,10 @@ impl<E: Engine, C: Cluster> App<E, C> {
         };
         let decision = self.decide(&policy, &workload, deadline).await;
         count.decided(decision.outcome);
+        let excepted = decision.records.iter().filter(|record| record.outcome == AdmissionOutcome::Excepted).count();
+        if excepted > 0 {
+            self.metrics.excepted(&policy.reference.name, u64::try_from(excepted).unwrap_or(u64::MAX));
+        }
         tell(&policy, &workload, &decision);
         self.reporter.send(decision.records.clone());
         Ok(answer(response, decision).into_review())

@@ -9,11 +9,14 @@ use zastava_verify::{
     verdict::UnknownVerdict,
 };
 
-use super::scope::{self, Scoped};
+use super::{
+    scope::{self, Scoped},
+    unmatched::{Others, Selected},
+};
 use crate::{
     cluster::Cluster,
     credentials::pull::{Access, Credentials},
-    decision::judgement::{Judged, Judgement, Problem},
+    decision::judgement::{Judged, Judgement, Problem, Used},
     engine::{Engine, Examined},
     policies::{
         policy::{Occurrence, Policy, Requirements},
@@ -45,6 +48,13 @@ pub struct Court<'a, E, C> {
     pub now: Timestamp,
 }
 
+/// What all images of one request share.
+struct Around<'a, C> {
+    access: &'a Access,
+    platforms: &'a Platforms,
+    others: Others<'a, C>,
+}
+
 impl<E: Engine, C: Cluster> Court<'_, E, C> {
     /// What a policy says about every new image of a workload.
     pub async fn judge(&self, policy: &Policy, workload: &Workload) -> Vec<Judgement> {
@@ -64,24 +74,22 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
             return all(workload, |_| Judged::Failed(failed("number of images", &found, "use fewer containers")));
         }
         let access = self.credentials.of(self.cluster, workload, self.deadline).await;
-        let platforms = self.world.snapshot().platforms.clone();
+        let snapshot = self.world.snapshot();
+        let around = Around {
+            access: &access,
+            platforms: &snapshot.platforms,
+            others: Others::new(workload, &snapshot, self.cluster, self.deadline),
+        };
         let mut judgements = Vec::with_capacity(workload.images.len());
         for some in workload.images.chunks(AT_ONCE) {
-            let judged = some.iter().map(|image| self.one(policy, workload, image, &access, &platforms));
+            let judged = some.iter().map(|image| self.one(policy, workload, image, &around));
             let judged = join_all(judged).await;
             judgements.extend(some.iter().cloned().zip(judged).map(|(image, judged)| Judgement { image, judged }));
         }
         judgements
     }
 
-    async fn one(
-        &self,
-        policy: &Policy,
-        workload: &Workload,
-        named: &ImageUse,
-        access: &Access,
-        platforms: &Platforms,
-    ) -> Judged {
+    async fn one(&self, policy: &Policy, workload: &Workload, named: &ImageUse, around: &Around<'_, C>) -> Judged {
         let template = workload.kind.is_template();
         let image: ImageReference = match named.reference.parse() {
             Ok(image) => image,
@@ -92,14 +100,30 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
                 return if template { Judged::Unknown(problem) } else { Judged::Failed(problem) };
             }
         };
-        if !policy.scope.has_image(&image) {
+        let selects = policy.scope.has_image(&image);
+        if !selects && !policy.refuses_unmatched() {
             return Judged::NotSelected;
         }
         let excepted = |digest| {
             let occurrence =
                 Occurrence { namespace: &workload.namespace, labels: &workload.labels, image: &image, digest };
-            policy.exception(occurrence, self.now).map(|name| Judged::Excepted { name: name.to_owned() })
+            policy.exception(occurrence, self.now).map(|exception| {
+                Judged::Excepted(Used {
+                    name: exception.name.clone(),
+                    reason: exception.reason.clone(),
+                    expires: exception.expires,
+                })
+            })
         };
+        if !selects {
+            return match around.others.select(&image).await {
+                Selected::BySomebody => Judged::NotSelected,
+                Selected::ByNobody => excepted(None).unwrap_or_else(|| Judged::Failed(unmatched(&image))),
+                Selected::Unknown(why) => {
+                    excepted(None).unwrap_or_else(|| Judged::Unknown(unknown("unmatched: Deny", &why)))
+                }
+            };
+        }
         if let Some(excepted) = excepted(None) {
             return excepted;
         }
@@ -116,7 +140,8 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
             Requirements::DigestOnly => None,
             Requirements::Unreadable { field, why } => return Judged::Unknown(unknown(field, why)),
         };
-        let examined = self.engine.examine(&image, requirements, platforms, &access.keychain, self.deadline).await;
+        let examined =
+            self.engine.examine(&image, requirements, around.platforms, &around.access.keychain, self.deadline).await;
         match examined {
             Examined::Satisfied(satisfied) if unpinned && policy.mode == Mode::Enforce => Judged::Failed(Problem {
                 digest: Some(satisfied.digest().clone()),
@@ -129,7 +154,7 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
             Examined::Refused(refusal) => excepted(refusal.digest.as_ref().map(|d| &d.digest))
                 .unwrap_or_else(|| Judged::Failed(Problem::from(refusal))),
             Examined::Unknown(verdict) => excepted(verdict.digest.as_ref().map(|d| &d.digest)).unwrap_or_else(|| {
-                let next_step = access.next_step(verdict.cause, verdict.next_step);
+                let next_step = around.access.next_step(verdict.cause, verdict.next_step);
                 Judged::Unknown(Problem::from(UnknownVerdict { next_step, ..verdict }))
             }),
         }
@@ -144,6 +169,17 @@ pub fn all(workload: &Workload, judged: impl Fn(&ImageUse) -> Judged) -> Vec<Jud
 /// That nothing can be said, for a reason that is not the registry's.
 pub fn unknown(requirement: &str, why: &str) -> Problem {
     failed(requirement, why, "try again; if it stays so, look at the policy's conditions")
+}
+
+fn unmatched(image: &ImageReference) -> Problem {
+    let name = image.canonical();
+    failed(
+        "unmatched: Deny",
+        &format!("no policy in force selects {name}"),
+        &format!(
+            "use an image that a policy selects, or add {name} to spec.match.images of the policy that verifies it"
+        ),
+    )
 }
 
 fn failed(requirement: &str, found: &str, next_step: &str) -> Problem {

@@ -37,16 +37,24 @@ pub async fn of_namespace(
     if world.namespace_labels(namespace).is_some_and(|labels| selector.matches(&labels)) {
         return Scoped::In;
     }
+    match current_labels(namespace, cluster, deadline).await {
+        Ok(labels) if selector.matches(&labels) => Scoped::In,
+        Ok(_) => Scoped::Out,
+        Err(why) => Scoped::Unknown(why),
+    }
+}
+
+/// The labels of a namespace as the API server has them now, or why they can't be had.
+pub async fn current_labels(namespace: &str, cluster: &impl Cluster, deadline: Instant) -> Result<Labels, String> {
     let until = deadline.min(Instant::now() + LOOKUP);
     match timeout_at(until, cluster.namespace_labels(namespace)).await {
-        Ok(Ok(Some(labels))) if selector.matches(&labels) => Scoped::In,
-        Ok(Ok(Some(_))) => Scoped::Out,
-        Ok(Ok(None)) => Scoped::Unknown(format!("namespace {namespace} is not known to the API server yet")),
+        Ok(Ok(Some(labels))) => Ok(labels),
+        Ok(Ok(None)) => Err(format!("namespace {namespace} is not known to the API server yet")),
         Ok(Err(error)) => {
             tracing::warn!(category = error.category(), %error, "a namespace's labels can't be read");
-            Scoped::Unknown(error.to_string())
+            Err(error.to_string())
         }
-        Err(_) => Scoped::Unknown(format!("the labels of namespace {namespace} could not be read in time")),
+        Err(_) => Err(format!("the labels of namespace {namespace} could not be read in time")),
     }
 }
 
