@@ -248,7 +248,17 @@ pub struct Client {
 
 impl Client {
     /// Sends a request, and follows the redirects of a GET. What proves who we are stays with the host it is for.
-    pub async fn send(&self, mut request: Request) -> Result<Response, EgressError> {
+    pub async fn send(&self, request: Request) -> Result<Response, EgressError> {
+        self.follow(request, |_| true).await
+    }
+
+    /// The same for a question that one host alone can answer: a redirect to another one is the answer itself.
+    pub async fn send_to_one(&self, request: Request) -> Result<Response, EgressError> {
+        let origin = request.url().origin();
+        self.follow(request, |target| target.origin() == origin).await
+    }
+
+    async fn follow(&self, mut request: Request, to: impl Fn(&Url) -> bool) -> Result<Response, EgressError> {
         for _ in 0..=MAX_REDIRECTS {
             let follow = (request.method() == Method::GET).then(|| request.try_clone()).flatten();
             let response = Box::pin(self.send_once(request)).await?;
@@ -256,6 +266,9 @@ impl Client {
             let Some(target) = redirect(&response) else { return Ok(response) };
             let host = || next.url().host_str().unwrap_or_default().to_owned();
             let target = target.map_err(|what| EgressError::Redirect { host: host(), what })?;
+            if !to(&target) {
+                return Ok(response);
+            }
             if target.origin() != next.url().origin() {
                 for header in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE] {
                     next.headers_mut().remove(header);

@@ -1,6 +1,7 @@
 //! Settings: read once at start into one immutable object, every problem told at once.
 
 pub mod operator;
+pub mod registries;
 pub mod webhook;
 
 use std::{fs, path::Path};

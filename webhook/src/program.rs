@@ -46,7 +46,9 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
     let (reporter, outbox) = queue::queue(metrics.clone());
     let intake = IntakeClient::new(&settings.intake)?;
     let (namespaces, seen) = reflector::store();
-    let engine = verifier(&settings)?;
+    let registries = registries(&settings)?;
+    registries.register(&mut registry);
+    let engine = Verifier::new(registries, VerifierSettings::default());
     engine.counts().register(&mut registry);
     let app = Arc::new(App {
         engine,
@@ -162,11 +164,11 @@ fn reporter_mark(pod_uid: &str) -> String {
     format!("pod:{pod_uid}/{:x}", jiff::Timestamp::now().as_millisecond())
 }
 
-fn verifier(settings: &WebhookSettings) -> anyhow::Result<Verifier> {
+fn registries(settings: &WebhookSettings) -> anyhow::Result<Registries> {
     let registries = settings.registries.configured.iter().map(RegistrySettings::from).collect();
     let mut denied = settings.denied_networks.clone();
     denied.extend(std::env::var(API_SERVER).ok().filter(|address| !address.is_empty()));
-    Ok(Verifier::new(Registries::new(registries, &denied)?, VerifierSettings::default()))
+    Ok(Registries::new(registries, &denied)?)
 }
 
 #[cfg(test)]

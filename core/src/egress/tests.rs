@@ -148,6 +148,16 @@ async fn a_redirect_is_judged_as_its_own_address_and_carries_no_credentials_to_a
 }
 
 #[tokio::test]
+async fn a_question_for_one_host_is_not_carried_to_another() {
+    let (port, other) = (server().await, server().await);
+    let client = client(&[&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{other}")]);
+    let ask = |target: &str| client.send_to_one(Request::new(Method::GET, to(port, target).parse().unwrap()));
+    assert_eq!(ask("/shown").await.unwrap().text().await.unwrap(), "without");
+    let answered = ask(&format!("http://127.0.0.1:{other}/shown")).await.unwrap();
+    assert_eq!(answered.status(), StatusCode::TEMPORARY_REDIRECT);
+}
+
+#[tokio::test]
 async fn redirects_end() {
     let port = server().await;
     let client = client(&[&format!("127.0.0.1:{port}")]);

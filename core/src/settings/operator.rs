@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use serde::Deserialize;
 
-use super::{Problem, Validate, webhook::RegistriesSettings};
+use super::{Problem, Validate, registries::RegistriesSettings};
 
 /// The operator's settings.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -118,6 +118,7 @@ impl Validate for OperatorSettings {
                 wrong("SURFACE_ENV_INVALID", field, "is no absolute path", "write the path on the node");
             }
         }
+        problems.extend(self.registries.problems());
         problems
     }
 }
@@ -138,7 +139,7 @@ admission: {enabled: true, replicas: 2, timeoutSeconds: 10, priorityClassName: '
   nodeSelector: {}, tolerations: []}
 observer: {namespace: zastava-observer, priorityClassName: '', resources: {}, nodeSelector: {},
   tolerations: [{operator: Exists}], runtimeSocket: /run/containerd/containerd.sock, stateDirectory: /var/lib/zastava}
-registries: {configured: [{host: 'r.example:5000', plainHttp: true, ca: '', pullSecret: ''}], pullSecrets: {namespaces: []}}
+registries: {configured: [{host: 'r.example:5000', plainHttp: true, ca: '', pullSecret: '', mirror: ''}], pullSecrets: {namespaces: []}}
 ";
 
     fn read(text: &str) -> Result<OperatorSettings, SettingsError> {

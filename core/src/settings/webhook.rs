@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Validate};
+use super::{Problem, Validate, registries::RegistriesSettings};
 
 /// The webhook's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,46 +47,9 @@ impl Validate for WebhookSettings {
         if !self.intake.url.starts_with("https://") {
             wrong("SURFACE_ENV_MISSING_ENDPOINT", "intake.url", "is no https URL", "name the intake's service");
         }
+        problems.extend(self.registries.problems());
         problems
     }
-}
-
-/// What is configured for registries.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RegistriesSettings {
-    /// Those that need more than an anonymous HTTPS connection with a publicly trusted certificate.
-    #[serde(default)]
-    pub configured: Vec<ConfiguredRegistry>,
-    /// Tenants' pull secrets.
-    #[serde(default)]
-    pub pull_secrets: PullSecretsSettings,
-}
-
-/// One configured registry. Being configured, its address may be one that is refused otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConfiguredRegistry {
-    /// Host as references write it, with its port.
-    pub host: String,
-    /// Plain HTTP instead of TLS.
-    #[serde(default)]
-    pub plain_http: bool,
-    /// Certificates (PEM) to trust for it besides the system's; empty: none.
-    #[serde(default)]
-    pub ca: String,
-    /// Secret of type `kubernetes.io/dockerconfigjson` in the release's namespace; empty: anonymous.
-    #[serde(default)]
-    pub pull_secret: String,
-}
-
-/// Whose pull secrets may be read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PullSecretsSettings {
-    /// Namespaces, each with a Role of its own.
-    #[serde(default)]
-    pub namespaces: Vec<String>,
 }
 
 /// How the intake is reached and trusted.

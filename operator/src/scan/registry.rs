@@ -121,7 +121,13 @@ impl RegistrySource {
                 Err(_) => None,
             };
             match config.map(|config| Keychain::from_docker_config(&config.0)).transpose() {
-                Ok(more) => keychain = keychain.merged(&more.unwrap_or_default()),
+                Ok(more) => {
+                    let more = more.unwrap_or_default();
+                    if let Some(ignored) = more.ignored() {
+                        tracing::warn!(secret = name, "{ignored}");
+                    }
+                    keychain = keychain.merged(&more);
+                }
                 Err(error) => {
                     tracing::warn!(secret = name, %error, category = error.category(), "credentials can't be read");
                 }

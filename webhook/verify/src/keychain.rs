@@ -1,15 +1,26 @@
 //! Credentials for registries, found the way the kubelet finds them
-//! (<https://kubernetes.io/docs/concepts/containers/images/#config-json>).
+//! (<https://kubernetes.io/docs/concepts/containers/images/#config-json>, and its own pkg/credentialprovider).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use globset::{GlobBuilder, GlobMatcher};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use zastava_crds::digest::Sha256Digest;
 
 const MAX_CONFIG: usize = 1024 * 1024;
 const MAX_ENTRIES: usize = 1000;
+/// Credentials that are tried for one repository at most: each is a request that the registry sees fail.
+const MAX_TRIED: usize = 16;
+/// With padding or without, as writers of docker configs have it.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// What a registry is told of who asks.
 #[derive(Clone, Debug)]
@@ -48,6 +59,8 @@ impl Credential {
 #[derive(Clone, Debug, Default)]
 pub struct Keychain {
     entries: Vec<Entry>,
+    /// Names of what was not read, such as `credsStore`.
+    ignored: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -63,7 +76,8 @@ struct Key {
     labels: Vec<GlobMatcher>,
     port: Option<String>,
     path: String,
-    written: String,
+    /// Host and path: keys are tried in the reverse order of these, so that a longer path comes before a shorter one.
+    effective: String,
 }
 
 /// A docker config that can't be read.
@@ -96,14 +110,18 @@ struct AuthEntry {
     identitytoken: Option<SecretString>,
 }
 
+/// A config is this if it has any of these fields; else it is the older form, entries alone.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct DockerConfig {
-    auths: BTreeMap<String, AuthEntry>,
+    auths: Option<BTreeMap<String, AuthEntry>>,
+    cred_helpers: Option<serde_json::Map<String, serde_json::Value>>,
+    creds_store: Option<serde::de::IgnoredAny>,
 }
 
 impl Keychain {
-    /// From the bytes of a docker config (`.dockerconfigjson`, or `.dockercfg`, which has no `auths` level). Credential
-    /// helpers are not run; entries without credentials are passed over.
+    /// From the bytes of a docker config (`.dockerconfigjson`, or `.dockercfg`, which has no `auths` level). Entries
+    /// without credentials are passed over; what else was not read is told by [`Self::ignored`].
     pub fn from_docker_config(bytes: &[u8]) -> Result<Self, KeychainError> {
         if bytes.len() > MAX_CONFIG {
             return Err(KeychainError::TooLarge);
@@ -111,11 +129,17 @@ impl Keychain {
         // serde_json's messages name line and column, never the value.
         let malformed =
             |e: &serde_json::Error| KeychainError::Malformed(format!("line {}, column {}", e.line(), e.column()));
-        let auths = match serde_json::from_slice::<DockerConfig>(bytes) {
-            Ok(config) => config.auths,
-            Err(first) => {
-                serde_json::from_slice::<BTreeMap<String, AuthEntry>>(bytes).map_err(|_| malformed(&first))?
-            }
+        let config = serde_json::from_slice::<DockerConfig>(bytes).map_err(|error| malformed(&error))?;
+        let mut ignored = Vec::new();
+        if config.creds_store.is_some() {
+            ignored.push("credsStore".to_owned());
+        }
+        let helpers = config.cred_helpers.as_ref().map(|helpers| helpers.keys().take(5).cloned().collect::<Vec<_>>());
+        ignored.extend(helpers.map(|hosts| format!("credHelpers (for {:.300})", hosts.join(", "))));
+        let auths = match config.auths {
+            Some(auths) => auths,
+            None if !ignored.is_empty() => BTreeMap::new(),
+            None => serde_json::from_slice(bytes).map_err(|error| malformed(&error))?,
         };
         if auths.len() > MAX_ENTRIES {
             return Err(KeychainError::TooLarge);
@@ -124,13 +148,25 @@ impl Keychain {
             .into_iter()
             .filter_map(|(key, auth)| Some(Entry { credential: credential(auth)?, key: Key::parse(&key)? }))
             .collect();
-        Ok(Self { entries })
+        Ok(Self { entries, ignored })
+    }
+
+    /// What of the config was not read, if anything, and what to do about it: for a warning.
+    pub fn ignored(&self) -> Option<String> {
+        (!self.ignored.is_empty()).then(|| {
+            format!(
+                "{} ignored: programs that give credentials are not run; write the credentials into auths, or set \
+                 registries.configured[].credentials where ECR, GAR or ACR exchange them",
+                self.ignored.join(" and ")
+            )
+        })
     }
 
     /// This one's credentials first, then the other's.
     #[must_use]
     pub fn merged(mut self, other: &Self) -> Self {
         self.entries.extend(other.entries.iter().cloned());
+        self.ignored.extend(other.ignored.iter().cloned());
         self
     }
 
@@ -139,47 +175,60 @@ impl Keychain {
         self.entries.is_empty()
     }
 
-    /// All credentials whose key matches, the longest path first, as the kubelet tries them.
+    /// The credentials whose key matches, each once, in the order in which the kubelet tries them.
     pub(crate) fn lookup(&self, host: &str, repository: &str) -> Vec<Credential> {
         let mut matching: Vec<_> = self.entries.iter().filter(|entry| entry.key.matches(host, repository)).collect();
-        // Stable: equally long keys keep the order in which their configs were merged.
-        matching.sort_by_key(|entry| std::cmp::Reverse(entry.key.written.len()));
-        matching.into_iter().map(|entry| entry.credential.clone()).collect()
+        // Stable: equal keys keep the order in which their configs were merged.
+        matching.sort_by(|one, other| other.key.effective.cmp(&one.key.effective));
+        let mut seen = HashSet::new();
+        let is_new = |credential: &&Credential| {
+            let mut identity = String::new();
+            credential.write_identity(&mut identity);
+            seen.insert(Sha256Digest::of(identity.as_bytes()))
+        };
+        matching.into_iter().map(|entry| &entry.credential).filter(is_new).take(MAX_TRIED).cloned().collect()
     }
 }
 
 impl Key {
     fn parse(written: &str) -> Option<Self> {
-        let bare = written.trim_start_matches("https://").trim_start_matches("http://");
-        let (authority, path) = bare.split_once('/').unwrap_or((bare, ""));
-        // Docker Hub's keys end in its API's version, which is no path of a repository.
-        let path = if matches!(path.trim_end_matches('/'), "v1" | "v2") { "" } else { path.trim_end_matches('/') };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (host, Some(port.to_owned())),
-            None => (authority, None),
-        };
+        let bare = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://")).unwrap_or(written);
+        let (authority, path) = bare.split_at(bare.find('/').unwrap_or(bare.len()));
+        // Docker Hub's keys begin with its API's version, which is no path of a repository.
+        let path = if path.starts_with("/v1/") || path.starts_with("/v2/") { &path[3..] } else { path };
+        let path = if path == "/" { "" } else { path };
+        let (host, port) = split_port(authority);
         let host = canonical_host(host);
+        // Alternatives are this library's own, and no host has such a letter.
+        if host.contains(['{', '}']) {
+            return None;
+        }
         let label = |label: &str| {
             GlobBuilder::new(label).literal_separator(true).build().ok().map(|glob| glob.compile_matcher())
         };
         let labels = host.split('.').map(label).collect::<Option<Vec<_>>>()?;
-        Some(Self { labels, port, path: path.to_owned(), written: written.to_owned() })
+        let effective = format!("{authority}{path}");
+        Some(Self { labels, port: port.map(str::to_owned), path: path.to_owned(), effective })
     }
 
     fn matches(&self, host: &str, repository: &str) -> bool {
-        let (name, port) = match host.rsplit_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (host, None),
-        };
+        let (name, port) = split_port(host);
         let labels: Vec<_> = canonical_host(name).split('.').collect();
-        let path_matches = repository
-            .strip_prefix(&self.path)
-            .is_some_and(|rest| self.path.is_empty() || rest.is_empty() || rest.starts_with('/'));
+        // The kubelet compares letters, not segments: `images` is a key for `images2` as well.
+        let in_path = self.path.strip_prefix('/').is_none_or(|path| repository.starts_with(path));
         self.port.as_deref() == port
             && labels.len() == self.labels.len()
             && self.labels.iter().zip(labels).all(|(glob, label)| glob.is_match(label))
-            && path_matches
+            && in_path
     }
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    // The colons of an IPv6 address are within brackets.
+    if let Some((host, rest)) = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (host, rest.strip_prefix(':'));
+    }
+    authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port)))
 }
 
 /// Docker Hub goes by three names.
@@ -191,14 +240,17 @@ fn canonical_host(host: &str) -> &str {
 }
 
 fn credential(auth: AuthEntry) -> Option<Credential> {
-    if let Some(token) = auth.identitytoken.filter(|token| !token.expose_secret().is_empty()) {
+    let filled = |secret: Option<SecretString>| secret.filter(|secret| !secret.expose_secret().is_empty());
+    if let Some(token) = filled(auth.identitytoken) {
         return Some(Credential::IdentityToken(token));
     }
-    if let (Some(username), Some(password)) = (auth.username, auth.password) {
-        return Some(Credential::Basic { username, password });
-    }
-    let decoded = STANDARD.decode(auth.auth?.expose_secret().trim()).ok()?;
-    let text = String::from_utf8(decoded).ok()?;
+    let Some(encoded) = filled(auth.auth) else {
+        let username = auth.username.filter(|username| !username.is_empty())?;
+        return Some(Credential::Basic { username, password: auth.password.unwrap_or_default() });
+    };
+    // As in Go, where these may be broken into lines.
+    let encoded: String = encoded.expose_secret().chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let text = String::from_utf8(BASE64.decode(encoded).ok()?).ok()?;
     // Some writers pad the decoded text with NUL bytes.
     let (username, password) = text.trim_end_matches('\0').split_once(':')?;
     Some(Credential::Basic { username: username.to_owned(), password: password.to_owned().into() })
@@ -206,6 +258,8 @@ fn credential(auth: AuthEntry) -> Option<Credential> {
 
 #[cfg(test)]
 mod tests {
+    use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+
     use super::*;
 
     fn keychain(keys: &[&str]) -> Keychain {
@@ -222,7 +276,7 @@ mod tests {
         keychain.lookup(host, repository).into_iter().map(name).collect()
     }
 
-    /// The examples of the Kubernetes documentation on config.json.
+    /// The examples of the Kubernetes documentation on config.json, and what its source says besides.
     #[test]
     fn keys_match_as_the_kubelets_do() {
         for (key, host, repository, matches) in [
@@ -234,7 +288,22 @@ mod tests {
             ("*-good.kubernetes.io", "prefix-good.kubernetes.io", "app", true),
             ("my-registry.example/images", "my-registry.example", "images", true),
             ("my-registry.example/images", "my-registry.example", "images/my-app", true),
-            ("my-registry.example/images", "my-registry.example", "images2", false),
+            ("my-registry.example/images", "my-registry.example", "images2", true),
+            ("my-registry.example/images/", "my-registry.example", "images", false),
+            ("my-registry.example/images/", "my-registry.example", "images/my-app", true),
+            ("http://my-registry.example/", "my-registry.example", "app", true),
+            ("my-registry.example/v2/", "my-registry.example", "app", true),
+            ("my-registry.example/v2/team", "my-registry.example", "team/app", true),
+            ("my-registry.example/v2", "my-registry.example", "app", false),
+            ("my-registry.example/*", "my-registry.example", "app", false),
+            ("r?gistry.example", "registry.example", "app", true),
+            ("{registry,other}.example", "registry.example", "app", false),
+            ("*", "registry.example", "app", false),
+            ("*", "registry", "app", true),
+            ("registry.example:*", "registry.example:5000", "app", false),
+            ("[::1]:5000", "[::1]:5000", "app", true),
+            ("docker.io", "docker.io", "library/busybox", true),
+            ("index.docker.io", "docker.io", "library/busybox", true),
             ("*.my-registry.example/images", "sub.my-registry.example", "images/my-app", true),
             ("*.my-registry.example/images", "sub.sub.my-registry.example", "images/my-app", false),
             ("registry.example:5000", "registry.example:5000", "app", true),
@@ -252,12 +321,59 @@ mod tests {
     }
 
     #[test]
-    fn all_matches_are_tried_the_most_specific_first() {
-        let keychain = keychain(&["registry.example", "registry.example/team"]).merged(&keychain(&["*.example"]));
+    fn all_matches_are_tried_once_and_in_the_kubelets_order() {
+        let keychain = keychain(&["registry.example", "registry.example/team", "registry.example/team/app"])
+            .merged(&keychain(&["*.example", "registry.example/team"]));
         assert_eq!(
             users(&keychain, "registry.example", "team/app"),
-            ["registry.example/team", "registry.example", "*.example"]
+            ["registry.example/team/app", "registry.example/team", "registry.example", "*.example"]
         );
+    }
+
+    #[test]
+    fn a_secret_with_hundreds_of_passwords_is_not_tried_to_the_end() {
+        let auths: BTreeMap<_, _> = (0..500)
+            .map(|n| (format!("https://{}registry.example", "*".repeat(n % 7)), n))
+            .map(|(key, n)| (format!("{key}/{}", "a".repeat(n)), serde_json::json!({"username": n.to_string()})))
+            .collect();
+        let config = serde_json::json!({"auths": auths}).to_string();
+        let keychain = Keychain::from_docker_config(config.as_bytes()).unwrap();
+        assert_eq!(keychain.lookup("registry.example", &"a".repeat(500)).len(), MAX_TRIED);
+    }
+
+    #[test]
+    fn what_is_not_read_is_named() {
+        let said = |config: &str| Keychain::from_docker_config(config.as_bytes()).unwrap().ignored();
+        assert_eq!(said(r#"{"auths": {}}"#), None);
+        let store = said(r#"{"credsStore": "desktop"}"#).unwrap();
+        assert!(store.starts_with("credsStore ignored") && store.contains("write the credentials into auths"));
+        let helpers =
+            said(r#"{"auths": {"a.example": {}}, "credHelpers": {"b.example": "gcr", "c.example": "ecr-login"}}"#);
+        assert!(helpers.unwrap().contains("credHelpers (for b.example, c.example)"));
+    }
+
+    #[test]
+    fn credentials_are_read_as_the_kubelet_reads_them() {
+        let read = |entry: serde_json::Value| {
+            let config = serde_json::json!({"auths": {"a.example": entry}}).to_string();
+            let found = Keychain::from_docker_config(config.as_bytes()).unwrap().lookup("a.example", "x");
+            found.into_iter().next().map(|found| match found {
+                Credential::Basic { username, password } => format!("{username}:{}", password.expose_secret()),
+                Credential::IdentityToken(token) => token.expose_secret().to_owned(),
+            })
+        };
+        let auth = STANDARD.encode("robot:pass");
+        // `auth` comes before what is beside it.
+        assert_eq!(read(serde_json::json!({"auth": auth, "username": "u", "password": "p"})).unwrap(), "robot:pass");
+        assert_eq!(read(serde_json::json!({"auth": "", "username": "u", "password": "p"})).unwrap(), "u:p");
+        assert_eq!(read(serde_json::json!({"auth": STANDARD_NO_PAD.encode("robot:pass")})).unwrap(), "robot:pass");
+        let broken = format!("{}\n{}", &auth[..4], &auth[4..]);
+        assert_eq!(read(serde_json::json!({"auth": broken})).unwrap(), "robot:pass");
+        assert_eq!(read(serde_json::json!({"username": "u"})).unwrap(), "u:");
+        for nothing in [serde_json::json!({}), serde_json::json!({"auth": "%%%"}), serde_json::json!({"password": "p"})]
+        {
+            assert_eq!(read(nothing.clone()), None, "{nothing}");
+        }
     }
 
     #[test]

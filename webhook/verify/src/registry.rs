@@ -4,7 +4,9 @@ mod auth;
 mod client;
 mod content;
 mod fetch;
+mod pause;
 mod referrers;
+mod requests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,13 +14,15 @@ use moka::future::Cache;
 use serde::Deserialize;
 use zastava_core::{
     egress::{Client, Guard, GuardError},
-    settings::webhook::ConfiguredRegistry,
+    settings::registries::ConfiguredRegistry,
 };
 use zastava_crds::digest::Sha256Digest;
 
 use self::{
     auth::{Authorization, TokenKey, TokenLifetime},
-    fetch::{ContentKey, Pauses},
+    fetch::ContentKey,
+    pause::Pauses,
+    requests::Requests,
 };
 pub(crate) use self::{
     content::{Child, Content, Layer, Manifest, Referrer, layers as layers_of, referrers as referrers_of},
@@ -48,8 +52,8 @@ pub struct RegistrySettings {
     /// Certificates (PEM) to trust for it besides the system's.
     #[serde(default)]
     pub ca_pem: Option<String>,
-    /// Host that is asked instead, such as a pull-through cache. It serves content only: digests are still checked, and
-    /// credentials are those of the mirror's own name.
+    /// `host[:port][/path]` that is asked instead, and always, such as a pull-through cache. Digests are still checked;
+    /// credentials are those of the mirror's own name, and how it is reached is said in settings of its own.
     #[serde(default)]
     pub mirror: Option<String>,
 }
@@ -60,7 +64,7 @@ impl From<&ConfiguredRegistry> for RegistrySettings {
             host: configured.host.clone(),
             plain_http: configured.plain_http,
             ca_pem: Some(configured.ca.clone()).filter(|pem| !pem.is_empty()),
-            mirror: None,
+            mirror: Some(configured.mirror.clone()).filter(|mirror| !mirror.is_empty()),
         }
     }
 }
@@ -80,6 +84,7 @@ struct Inner {
     accepted: Cache<Scope, usize>,
     content: Cache<ContentKey, Content>,
     pauses: Pauses,
+    requests: Requests,
 }
 
 /// Settings of a registry that can't be used.
@@ -121,11 +126,17 @@ impl Registry {
     /// With these settings; a registry without any is asked over TLS, under the system's certificates, and must not be
     /// in one of the `denied_networks`.
     pub fn new(settings: Vec<RegistrySettings>, denied_networks: &[String]) -> Result<Self, RegistryError> {
-        let hosts = settings.iter().flat_map(|entry| std::iter::once(&entry.host).chain(&entry.mirror));
-        let guard = Guard::new(denied_networks.iter().map(String::as_str), hosts.map(String::as_str))?;
+        let mirrors: Vec<_> = settings.iter().filter_map(|entry| entry.mirror.as_deref()).map(host_of).collect();
+        let hosts = settings.iter().map(|entry| entry.host.as_str()).chain(mirrors.iter().copied());
+        let guard = Guard::new(denied_networks.iter().map(String::as_str), hosts)?;
         let mut clients = HashMap::new();
         for entry in &settings {
             clients.insert(entry.host.clone(), client::build(Some(entry), &guard)?);
+        }
+        for mirror in mirrors {
+            if !clients.contains_key(mirror) {
+                clients.insert(mirror.to_owned(), client::build(None, &guard)?);
+            }
         }
         let content = Cache::builder()
             .max_capacity(CONTENT_CACHE_BYTES)
@@ -142,30 +153,45 @@ impl Registry {
             accepted: Cache::builder().max_capacity(MAX_TOKENS).time_to_live(CONTENT_TTL).build(),
             content,
             pauses: Pauses::default(),
+            requests: Requests::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Shows what registries are asked: `zastava_registry_requests_total`.
+    pub fn register(&self, metrics: &mut prometheus_client::registry::Registry) {
+        self.inner.requests.register(metrics);
+    }
+
     /// The repository of an image, as one who holds these credentials sees it.
     pub(crate) fn repository(&self, image: &ImageReference, keychain: &Keychain) -> Repository {
-        let settings = self.inner.settings.get(image.host());
-        let mirror = settings.and_then(|s| s.mirror.as_deref());
-        let asked = mirror.unwrap_or(image.host());
-        let scheme = if settings.is_some_and(|s| s.plain_http) { "http" } else { "https" };
+        let inner = &self.inner;
+        let mirror = inner.settings.get(image.host()).and_then(|settings| settings.mirror.as_deref());
+        let (host, name) = match mirror.map(|mirror| mirror.split_once('/').unwrap_or((mirror, ""))) {
+            None => (image.host(), image.repository().to_owned()),
+            Some((host, "")) => (host, image.repository().to_owned()),
+            Some((host, path)) => (host, format!("{path}/{}", image.repository())),
+        };
+        let scheme = if inner.settings.get(host).is_some_and(|s| s.plain_http) { "http" } else { "https" };
         // Docker Hub's references and its registry have different names.
-        let dialled = if asked == "docker.io" { "registry-1.docker.io" } else { asked };
-        let credentials = keychain.lookup(asked, image.repository());
-        let scope = Scope::of(asked, &credentials);
+        let dialled = if host == "docker.io" { "registry-1.docker.io" } else { host };
+        let credentials = keychain.lookup(host, &name);
+        let scope = Scope::of(host, &credentials);
         Repository {
-            client: self.inner.clients.get(image.host()).unwrap_or(&self.inner.default_client).clone(),
+            client: inner.clients.get(host).unwrap_or(&inner.default_client).clone(),
             registry: self.clone(),
-            host: asked.to_owned(),
-            base: format!("{scheme}://{dialled}/v2/{}", image.repository()),
-            name: image.repository().to_owned(),
+            host: host.to_owned(),
+            base: format!("{scheme}://{dialled}/v2/{name}"),
+            name,
             credentials,
             scope,
         }
     }
+}
+
+/// Of `host[:port][/path]` the host with its port.
+fn host_of(mirror: &str) -> &str {
+    mirror.split_once('/').map_or(mirror, |(host, _)| host)
 }
 
 /// Whose credentials an answer was obtained with: what one pod may see is not shown to another. It can't be turned

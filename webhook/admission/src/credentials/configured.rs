@@ -31,7 +31,11 @@ impl Known {
             tracing::error!(secret = name, category = error.category(), %error, "credentials of a registry can't be read");
             None
         });
-        self.0.insert(name.to_owned(), Some(keychain.unwrap_or_default()));
+        let keychain = keychain.unwrap_or_default();
+        if let Some(ignored) = keychain.ignored() {
+            tracing::warn!(secret = name, "{ignored}");
+        }
+        self.0.insert(name.to_owned(), Some(keychain));
     }
 
     fn merged(&self) -> Keychain {

@@ -117,7 +117,11 @@ impl Credentials {
         let read = async {
             let config = cluster.pull_secret(namespace, name).await.map_err(|error| error.to_string())?;
             let config = config.ok_or_else(|| format!("{} does not exist", what()))?;
-            Keychain::from_docker_config(&config).map(Arc::new).map_err(|error| format!("{}: {error}", what()))
+            let keychain = Keychain::from_docker_config(&config).map_err(|error| format!("{}: {error}", what()))?;
+            if let Some(ignored) = keychain.ignored() {
+                tracing::warn!(secret = what(), "{ignored}");
+            }
+            Ok(Arc::new(keychain))
         };
         self.secrets.try_get_with(key, read).await.map_err(|error| String::clone(&error))
     }

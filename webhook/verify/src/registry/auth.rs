@@ -15,7 +15,7 @@ use reqwest::{Method, Request, Url};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
-use super::{Repository, Scope, fetch};
+use super::{Repository, Scope, fetch, requests::What};
 use crate::{
     answer::{Unknown, UnknownCause},
     keychain::Credential,
@@ -163,10 +163,11 @@ impl Repository {
             request
         };
         let sent = self.client.send(request).boxed().await;
+        self.registry.inner.requests.count(What::Token, &sent);
         let mut response = sent.map_err(|error| fetch::unanswered(&realm_host, error))?;
         let status = response.status();
         if status.as_u16() == 429 {
-            return Err(self.paused(response.headers()));
+            return Err(self.paused(status, response.headers()));
         }
         if !status.is_success() {
             let cause = if status.is_client_error() { UnknownCause::Unauthorized } else { UnknownCause::RegistryError };

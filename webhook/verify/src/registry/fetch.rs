@@ -1,10 +1,6 @@
 //! Getting bytes: bounded in size and time, and never believed before they hash to their digest.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
@@ -12,16 +8,13 @@ use http::{
     HeaderMap, HeaderValue,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use reqwest::{Method, Request, Response, Url};
+use reqwest::{Method, Request, Response, StatusCode, Url};
 use zastava_core::egress::EgressError;
 use zastava_crds::digest::Sha256Digest;
 
-use super::{Content, MAX_MANIFEST, Repository, Scope, auth::Authorization};
+use super::{Content, MAX_MANIFEST, Repository, Scope, auth::Authorization, pause, requests::What};
 use crate::answer::{Answer, Unknown, UnknownCause};
 
-/// What we can read; a registry must not convert for us, or the digest would be another.
-const MANIFEST_TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
-     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 /// Content up to this is kept in memory.
 const SMALL: u64 = 256 * 1024;
 /// A pause a registry asks for is kept up to this.
@@ -37,10 +30,6 @@ pub(super) struct ContentKey {
     scope: Scope,
     digest: Sha256Digest,
 }
-
-/// Hosts that asked not to be asked, until when.
-#[derive(Default)]
-pub(super) struct Pauses(Mutex<HashMap<String, Instant>>);
 
 /// Why there is no content; shared by all who waited for it.
 #[derive(Clone)]
@@ -79,7 +68,7 @@ impl Repository {
         let get = async {
             let limit = usize::try_from(size).map_err(|_| Missing::Unknown(self.too_large("a blob")))?;
             let url = self.url(&format!("blobs/{digest}"))?;
-            let (_, body) = self.get(url, "application/octet-stream, */*", limit).await?;
+            let (_, body) = self.get(url, What::Blob, limit).await?;
             let digest_of_body = Sha256Digest::of(&body);
             self.hashes_to(Content { digest: digest_of_body, media_type: None, body }, digest)
         };
@@ -102,7 +91,7 @@ impl Repository {
 
     async fn get_manifest(&self, reference: &str) -> Result<Content, Missing> {
         let url = self.url(&format!("manifests/{reference}"))?;
-        let (headers, body) = self.get(url, MANIFEST_TYPES, MAX_MANIFEST).await?;
+        let (headers, body) = self.get(url, What::Manifest, MAX_MANIFEST).await?;
         let digest = Sha256Digest::of(&body);
         let claimed = headers.get("docker-content-digest").and_then(|value| value.to_str().ok());
         if claimed.is_some_and(|claimed| claimed.starts_with("sha256:") && claimed != digest.as_str()) {
@@ -128,9 +117,9 @@ impl Repository {
         })
     }
 
-    /// A page of a listing: its headers, where it came from and its body; `None` for 404 and its like.
-    pub(super) async fn page(&self, url: Url, accept: &str) -> Answer<(HeaderMap, Bytes)> {
-        match self.get(url, accept, MAX_MANIFEST).await {
+    /// A page of the referrers: its headers and its body; `None` for 404 and its like.
+    pub(super) async fn page(&self, url: Url) -> Answer<(HeaderMap, Bytes)> {
+        match self.get(url, What::Referrers, MAX_MANIFEST).await {
             Ok(page) => Answer::Found(page),
             Err(Missing::None) => Answer::None,
             Err(Missing::Unknown(unknown)) => Answer::Unknown(unknown),
@@ -145,52 +134,51 @@ impl Repository {
         }
     }
 
-    async fn get(&self, url: Url, accept: &str, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
+    async fn get(&self, url: Url, what: What, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
         if let Some(left) = self.registry.inner.pauses.left(&self.host) {
             let mut unknown = Unknown::new(UnknownCause::RateLimited, format!("{} asked to wait", self.host));
             unknown.retry_after = Some(left);
             return Err(Missing::Unknown(unknown));
         }
-        match self.attempt(url.clone(), accept, limit).boxed().await {
+        match self.attempt(url.clone(), what, limit).boxed().await {
             Err(Missing::Unknown(unknown)) if unknown.cause == UnknownCause::Unreachable => {
                 tracing::debug!(registry = %self.host, error = %unknown, "registry asked once more");
                 tokio::time::sleep(RETRY_AFTER_FAULT).await;
-                self.attempt(url, accept, limit).boxed().await
+                self.attempt(url, what, limit).boxed().await
             }
             other => other,
         }
     }
 
-    async fn attempt(&self, url: Url, accept: &str, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
-        let mut response = self.authorized(url, accept).await.map_err(Missing::Unknown)?;
+    async fn attempt(&self, url: Url, what: What, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
+        let mut response = self.authorized(url, what).await.map_err(Missing::Unknown)?;
         let status = response.status();
+        let unknown = |cause, message| Missing::Unknown(Unknown::new(cause, message));
+        let answered = || format!("{} answered {status} for {}", self.host, self.name);
         match status.as_u16() {
             200 => {
                 let body = bounded(&mut response, &self.host, limit).await.map_err(Missing::Unknown)?;
                 Ok((response.headers().clone(), body))
             }
             404 | 405 | 410 | 501 => Err(Missing::None),
-            401 | 403 => {
-                let message = format!("{} answered {status} for {}", self.host, self.name);
-                Err(Missing::Unknown(Unknown::new(UnknownCause::Unauthorized, message)))
+            // How registries without the referrers API say so, as those who write fallback tags read it; a redirect that
+            // is still here leads to another host.
+            300..=399 | 400 | 406 if what == What::Referrers => Err(Missing::None),
+            401 | 403 => Err(unknown(UnknownCause::Unauthorized, answered())),
+            429 => Err(Missing::Unknown(self.paused(status, response.headers()))),
+            503 if response.headers().contains_key(RETRY_AFTER) => {
+                Err(Missing::Unknown(self.paused(status, response.headers())))
             }
-            429 => Err(Missing::Unknown(self.paused(response.headers()))),
-            502..=504 => {
-                let message = format!("{} answered {status} for {}", self.host, self.name);
-                Err(Missing::Unknown(Unknown::new(UnknownCause::Unreachable, message)))
-            }
-            _ => {
-                let message = format!("{} answered {status} for {}", self.host, self.name);
-                Err(Missing::Unknown(Unknown::new(UnknownCause::RegistryError, message)))
-            }
+            502..=504 => Err(unknown(UnknownCause::Unreachable, answered())),
+            _ => Err(unknown(UnknownCause::RegistryError, answered())),
         }
     }
 
     /// The answer to the first of the credentials that the registry lets in, in their order, as the kubelet tries them.
-    async fn authorized(&self, url: Url, accept: &str) -> Result<Response, Unknown> {
+    async fn authorized(&self, url: Url, what: What) -> Result<Response, Unknown> {
         let start = self.registry.inner.accepted.get(&self.scope).await.unwrap_or(0);
         let mut known = self.known_authorization(start).await;
-        let mut response = self.send(url.clone(), accept, known.as_ref()).await?;
+        let mut response = self.send(url.clone(), what, known.as_ref()).await?;
         let mut last = None;
         for credential in start..self.credentials.len().max(start + 1) {
             if !matches!(response.status().as_u16(), 401 | 403) {
@@ -208,7 +196,7 @@ impl Repository {
             }
             match self.authorize(response.headers(), credential).await {
                 Ok(authorization) => {
-                    let answered = self.send(url.clone(), accept, Some(&authorization)).await?;
+                    let answered = self.send(url.clone(), what, Some(&authorization)).await?;
                     if !matches!(answered.status().as_u16(), 401 | 403) {
                         self.registry.inner.accepted.insert(self.scope.clone(), credential).await;
                         return Ok(answered);
@@ -226,24 +214,27 @@ impl Repository {
         last.map_or(Ok(response), Err)
     }
 
-    async fn send(&self, url: Url, accept: &str, authorization: Option<&Authorization>) -> Result<Response, Unknown> {
+    async fn send(&self, url: Url, what: What, authorization: Option<&Authorization>) -> Result<Response, Unknown> {
         let mut request = Request::new(Method::GET, url);
-        if let Ok(accept) = HeaderValue::from_str(accept) {
-            request.headers_mut().insert(ACCEPT, accept);
-        }
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(what.accept()));
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.header.clone());
         }
-        self.client.send(request).boxed().await.map_err(|error| unanswered(&self.host, error))
+        // Only the registry itself knows what refers to an image: who is sent elsewhere is to try the fallback tag.
+        let sent = if what == What::Referrers {
+            self.client.send_to_one(request).boxed().await
+        } else {
+            self.client.send(request).boxed().await
+        };
+        self.registry.inner.requests.count(what, &sent);
+        sent.map_err(|error| unanswered(&self.host, error))
     }
 
-    /// Remembers the pause a 429 asks for.
-    pub(super) fn paused(&self, headers: &HeaderMap) -> Unknown {
-        let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-        let pause = asked.map_or(DEFAULT_PAUSE, Duration::from_secs).min(MAX_PAUSE);
+    /// Remembers the pause that a 429 or 503 asks for.
+    pub(super) fn paused(&self, status: StatusCode, headers: &HeaderMap) -> Unknown {
+        let pause = pause::asked(headers).unwrap_or(DEFAULT_PAUSE).min(MAX_PAUSE);
         self.registry.inner.pauses.pause(&self.host, pause);
-        let mut unknown =
-            Unknown::new(UnknownCause::RateLimited, format!("{} answered 429, too many requests", self.host));
+        let mut unknown = Unknown::new(UnknownCause::RateLimited, format!("{} answered {status}", self.host));
         unknown.retry_after = Some(pause);
         unknown
     }
@@ -258,20 +249,6 @@ fn answer(result: Result<Content, Missing>) -> Answer<Content> {
         Ok(content) => Answer::Found(content),
         Err(Missing::None) => Answer::None,
         Err(Missing::Unknown(unknown)) => Answer::Unknown(unknown),
-    }
-}
-
-impl Pauses {
-    fn left(&self, host: &str) -> Option<Duration> {
-        let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pauses.get(host).and_then(|until| until.checked_duration_since(Instant::now())).filter(|left| !left.is_zero())
-    }
-
-    fn pause(&self, host: &str, pause: Duration) {
-        let now = Instant::now();
-        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pauses.retain(|_, until| *until > now);
-        pauses.insert(host.to_owned(), now + pause);
     }
 }
 

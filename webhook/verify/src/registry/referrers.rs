@@ -13,7 +13,6 @@ use crate::answer::{Answer, Unknown, UnknownCause};
 const MAX_PAGES: usize = 10;
 /// Referrers of one image at most.
 const MAX_REFERRERS: usize = 500;
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 /// What the referrers API answered.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ impl Repository {
                 return Referrers::Unknown(found, Unknown::new(UnknownCause::TooLarge, message));
             }
             pages += 1;
-            let (headers, body) = match self.page(url.clone(), INDEX_TYPE).await {
+            let (headers, body) = match self.page(url.clone()).await {
                 Answer::Found(page) => page,
                 Answer::None if pages == 1 => return Referrers::Unsupported,
                 Answer::None => {

@@ -47,6 +47,7 @@ struct Content {
     referrers: HashMap<String, Vec<Value>>,
     mode: Referrers,
     hook: Option<Hook>,
+    hook_paths: Option<Hook>,
     asked: Vec<String>,
 }
 
@@ -80,6 +81,11 @@ impl Double {
     /// `manifests/latest`, and what else the request says.
     pub fn hook(&self, hook: impl Fn(&str, &HeaderMap) -> Option<Response> + Send + Sync + 'static) {
         self.lock().hook = Some(Box::new(hook));
+    }
+
+    /// The same by the path of the request, before anything else.
+    pub fn hook_paths(&self, hook: impl Fn(&str, &HeaderMap) -> Option<Response> + Send + Sync + 'static) {
+        self.lock().hook_paths = Some(Box::new(hook));
     }
 
     /// Takes in what was recorded from another registry.
@@ -209,6 +215,10 @@ impl Double {
 
 async fn answer(State(double): State<Double>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
+    let answered = double.lock().hook_paths.as_ref().and_then(|hook| hook(&path, request.headers()));
+    if let Some(answered) = answered {
+        return answered;
+    }
     let Some((kind, reference)) = ["manifests", "blobs", "referrers"]
         .iter()
         .find_map(|kind| path.rsplit_once(&format!("/{kind}/")).map(|(_, reference)| (*kind, reference.to_owned())))

@@ -10,6 +10,7 @@ mod double;
 mod indexes;
 mod keys;
 mod refusals;
+mod registries;
 mod sboms;
 mod sharing;
 mod signer;
