@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backend;
 pub mod egress;
 pub mod health;
 pub mod intake;

@@ -1,5 +1,6 @@
 //! Settings: read once at start into one immutable object, every problem told at once.
 
+pub mod backend;
 pub mod operator;
 pub mod registries;
 pub mod webhook;

@@ -3,3 +3,4 @@
 pub mod event;
 pub mod report;
 pub mod sync;
+pub mod verdict;
