@@ -386,6 +386,21 @@ static __always_inline void self_test(struct exec_record *r, struct counters *n)
 		n->emitted_routine++;
 }
 
+/* What may be of high severity goes by the urgent ring, but for what one container has too much of. */
+static __always_inline bool is_urgent(struct exec_record *r, struct container_state *c)
+{
+	u32 second = r->monotonic_ns >> 30;
+
+	if (r->class != CLASS_NEW && r->class != CLASS_COPIED_UP && r->class != CLASS_UNNAMED)
+		return false;
+	if (c->second != second) {
+		c->second = second;
+		c->drifted = 0;
+	}
+	/* Two CPUs may count one: it is a bound, not a count. */
+	return c->drifted++ < MAX_URGENT;
+}
+
 SEC("tp_btf/sched_process_exec")
 int zastava_exec(u64 *ctx)
 {
@@ -508,11 +523,11 @@ int zastava_exec(u64 *ctx)
 
 	length = (__builtin_offsetof(struct exec_record, data) + args_offset + arg_length + 7) & ~7ull;
 	r->length = length;
-	urgent = drift;
+	urgent = is_urgent(r, c);
 	if (urgent)
 		got = bpf_ringbuf_output(&ring_urgent, r, BOUNDED(length, 0x3fff), BPF_RB_FORCE_WAKEUP);
 	else
-		got = bpf_ringbuf_output(&ring_routine, r, BOUNDED(length, 0x3fff), 0);
+		got = bpf_ringbuf_output(&ring_routine, r, BOUNDED(length, 0x3fff), drift ? BPF_RB_FORCE_WAKEUP : 0);
 	if (urgent && got)
 		n->lost_urgent++;
 	else if (urgent)

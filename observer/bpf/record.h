@@ -11,6 +11,7 @@
 #define MAX_PATH 4096
 #define MAX_ARGS 4096
 #define MAX_DATA 16384
+#define MAX_URGENT 512     /* records a second of one container that go by the urgent ring */
 
 enum drift_class {
 	CLASS_IMAGE = 0,    /* content of the container's image */
@@ -74,6 +75,8 @@ struct container_state {
 	__u32 mntns;
 	__u32 armed;
 	__u32 overlay;
+	__u32 second;          /* of CLOCK_MONOTONIC, in which it drifted */
+	__u32 drifted;         /* so often in that second */
 };
 
 enum rule_flags {

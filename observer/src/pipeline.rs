@@ -13,6 +13,7 @@ mod running;
 pub mod self_test;
 mod shared;
 mod start;
+mod throttle;
 mod worker;
 
 use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};

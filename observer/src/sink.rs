@@ -6,7 +6,7 @@ pub mod redact;
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use zastava_crds::wire::event::{EventDetail, LossReason, Process, RuntimeEvent};
+use zastava_crds::wire::event::{EventDetail, LossReason, RuntimeEvent};
 
 pub use self::metrics::SinkMetrics;
 use crate::{
@@ -34,7 +34,7 @@ impl JournalSink {
             Err(JournalError::RecordTooLarge { .. }) => {
                 // Arguments are what is large; the rest is evidence.
                 let mut event = event.clone();
-                if let Some(process) = process(&mut event.detail) {
+                if let Some(process) = event.detail.process_mut() {
                     process.args.clear();
                     process.args_truncated = true;
                 }
@@ -44,7 +44,7 @@ impl JournalSink {
         }
         .map(|appended| {
             if appended == Appended::Stored {
-                self.metrics.stored(&event.detail);
+                self.metrics.stored(event);
             }
         })
         .map_err(|error| self.refusal(&error))
@@ -84,19 +84,12 @@ fn redacted(event: &RuntimeEvent) -> Cow<'_, RuntimeEvent> {
     let mut event = Cow::Borrowed(event);
     let has_args = match &event.detail {
         EventDetail::Drift { process, .. } | EventDetail::DeniedProcess { process, .. } => !process.args.is_empty(),
-        EventDetail::Lost { .. } => false,
+        EventDetail::Throttling { .. } | EventDetail::Lost { .. } => false,
     };
-    if has_args && let Some(process) = process(&mut event.to_mut().detail) {
+    if has_args && let Some(process) = event.to_mut().detail.process_mut() {
         process.args = redact::arguments(&process.args);
     }
     event
-}
-
-fn process(detail: &mut EventDetail) -> Option<&mut Process> {
-    match detail {
-        EventDetail::Drift { process, .. } | EventDetail::DeniedProcess { process, .. } => Some(process),
-        EventDetail::Lost { .. } => None,
-    }
 }
 
 #[cfg(test)]
@@ -129,7 +122,7 @@ mod tests {
         let sink = sink(folder.path());
         let mut event = drift(1, Severity::High);
         let arguments = |event: &mut RuntimeEvent, args: [&str; 3]| {
-            process(&mut event.detail).unwrap().args = args.map(str::to_owned).to_vec();
+            event.detail.process_mut().unwrap().args = args.map(str::to_owned).to_vec();
         };
         arguments(&mut event, ["/tmp/x", "--password", "hunter2"]);
         sink.append(Lane::Urgent, &event).unwrap();
@@ -165,7 +158,7 @@ mod tests {
         let sink = sink(folder.path());
         let mut event = drift(1, Severity::High);
         // Control characters take six bytes each in JSON.
-        process(&mut event.detail).unwrap().args = vec!["\u{1}".repeat(16 * 1024)];
+        event.detail.process_mut().unwrap().args = vec!["\u{1}".repeat(16 * 1024)];
         sink.append(Lane::Urgent, &event).unwrap();
         let kept = events(&sink).remove(0);
         let EventDetail::Drift { process, .. } = kept.detail else { panic!("not drift") };

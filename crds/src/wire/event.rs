@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::digest::{ImageDigest, Sha256Digest};
 
@@ -13,6 +14,15 @@ pub const EVENT_SCHEMA: &str = "zastava.runtime.event@v1";
 /// SHA-256 over (node UID, boot id, kind, CPU, per-CPU sequence, kernel time).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct EventId(pub String);
+
+impl EventId {
+    /// The id of an event that comes with this one.
+    #[must_use]
+    pub fn derived(&self, kind: &str) -> Self {
+        let hash = Sha256::digest(format!("{} {kind}", self.0));
+        Self(hex::encode(&hash[..16]))
+    }
+}
 
 /// One thing that happened on a node, with all that was known of it when it was written to the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,9 +44,25 @@ pub struct RuntimeEvent {
     pub severity: Severity,
     /// Policies whose rules it met, sorted; never empty for a reported event.
     pub policies: Vec<PolicyRef>,
+    /// It stands for more than itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub combined: Option<Combined>,
     /// What happened.
     pub detail: EventDetail,
 }
+
+/// How many equal things one event stands for, itself included: a noisy container is told so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Combined {
+    /// How many.
+    pub count: u64,
+    /// When the last of them happened.
+    pub until: Timestamp,
+}
+
+/// Things that one event stands for at most.
+pub const MAX_COMBINED: u64 = 4096;
 
 /// A container as the observer attributes it, from CRI alone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -128,6 +154,17 @@ pub enum EventDetail {
         /// The file it ran from.
         file: ExecutedFile,
     },
+    /// A container does the same so often that its equals are combined in one event a second, or does no longer.
+    Throttling {
+        /// The class of drift, or the glob, that it is about.
+        rule: String,
+        /// Severity of the events that are combined.
+        of: Severity,
+        /// It started; else it stopped.
+        started: bool,
+        /// Events that were combined until it stopped.
+        combined: u64,
+    },
     /// The observer lost events: the honest end of every bound.
     Lost {
         /// Why, from a closed set.
@@ -139,6 +176,32 @@ pub enum EventDetail {
         /// Until when.
         until: Timestamp,
     },
+}
+
+impl EventDetail {
+    /// The process that it is about.
+    pub const fn process_mut(&mut self) -> Option<&mut Process> {
+        match self {
+            Self::Drift { process, .. } | Self::DeniedProcess { process, .. } => Some(process),
+            Self::Throttling { .. } | Self::Lost { .. } => None,
+        }
+    }
+
+    /// The file that it is about.
+    pub const fn file(&self) -> Option<&ExecutedFile> {
+        match self {
+            Self::Drift { file, .. } | Self::DeniedProcess { file, .. } => Some(file),
+            Self::Throttling { .. } | Self::Lost { .. } => None,
+        }
+    }
+
+    /// The same, to change it.
+    pub const fn file_mut(&mut self) -> Option<&mut ExecutedFile> {
+        match self {
+            Self::Drift { file, .. } | Self::DeniedProcess { file, .. } => Some(file),
+            Self::Throttling { .. } | Self::Lost { .. } => None,
+        }
+    }
 }
 
 /// Where executed content came from.

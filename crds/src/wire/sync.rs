@@ -124,6 +124,9 @@ pub struct Accounting {
     pub executed: u64,
     /// Written to the journal.
     pub stored: u64,
+    /// Of these, told together with others in one event.
+    #[serde(default)]
+    pub combined: u64,
     /// Judged and of no interest.
     pub filtered: u64,
     /// Not of a container of this node.

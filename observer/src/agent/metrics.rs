@@ -68,6 +68,9 @@ impl Collector for Node {
         for (result, count) in ends {
             ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
         }
+        let help = "Execs that were told together with others in one event, of a noisy container";
+        let family = encoder.encode_descriptor("zastava_execs_combined", help, None, MetricType::Counter)?;
+        ConstCounter::new(accounting.combined).encode(family)?;
         let help = "Execs that were lost, by reason";
         let mut family = encoder.encode_descriptor("zastava_execs_dropped", help, None, MetricType::Counter)?;
         for (reason, count) in &accounting.dropped {
@@ -142,7 +145,7 @@ mod tests {
         let journal = crate::fixtures::journal(folder.path());
         let mut registry = Registry::default();
         let sink = SinkMetrics::new(&mut registry);
-        let accounting = Accounting { executed: 9, filtered: 8, stored: 1, ..Accounting::default() };
+        let accounting = Accounting { executed: 9, filtered: 8, stored: 1, combined: 1, ..Accounting::default() };
         let status = NodeStatus { accounting, reasons: vec![CoverageReason::NoBTF], ..NodeStatus::default() };
         let (_told, told) = watch::channel(Arc::new(status));
         registry.register_collector(Box::new(Node { status: told, sink: sink.clone() }));
@@ -159,6 +162,7 @@ mod tests {
             "zastava_runtime_events_total{component=\"observer\",kind=\"drift\"} 1",
             "zastava_drift_events_total{type=\"New\"} 1",
             "zastava_execs_total{result=\"filtered\"} 8",
+            "zastava_execs_combined_total 1",
             "zastava_not_covered{reason=\"NoBTF\"} 1",
             "zastava_journal_stored_total 1",
             "zastava_journal_pending{cursor=\"report\"} 1",

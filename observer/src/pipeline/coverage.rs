@@ -45,6 +45,7 @@ pub fn accounting(shared: &Shared, book: &Book, statistics: &Statistics) -> Resu
     Ok(Accounting {
         executed: kernel.executed + recursion,
         stored: sums.stored,
+        combined: sums.combined,
         filtered: kernel.filtered + sums.filtered,
         foreign: kernel.foreign,
         pending: (kernel.emitted_routine + kernel.emitted_urgent).saturating_sub(sums.total()),
@@ -73,7 +74,16 @@ pub fn arm(shared: &Shared) -> Result<(), ProbeError> {
         }
         let Some(root) = shared.examiner.armable(&container) else { continue };
         let overlay = u32::from(root.overlay.is_some());
-        shared.maps.arm(&key, ContainerState { root_device: root.device, mntns: root.mntns, armed: 1, overlay })?;
+        shared.maps.arm(
+            &key,
+            ContainerState {
+                root_device: root.device,
+                mntns: root.mntns,
+                armed: 1,
+                overlay,
+                ..ContainerState::default()
+            },
+        )?;
     }
     Ok(())
 }

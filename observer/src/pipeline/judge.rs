@@ -125,6 +125,7 @@ impl Judge {
             container: container.reference.clone(),
             severity,
             policies,
+            combined: None,
             detail,
         }
     }

@@ -3,4 +3,5 @@
 mod classes;
 mod ground;
 mod handover;
+mod noise;
 mod self_test;

@@ -10,9 +10,15 @@ use std::{
 
 use rustix::event::{Timespec, epoll};
 use tokio_util::sync::CancellationToken;
-use zastava_crds::wire::event::LossReason;
+use zastava_crds::wire::event::{Combined, LossReason, RuntimeEvent};
 
-use super::{Lane, Store, StoreError, judge::Judge, shared::Shared};
+use super::{
+    Lane, Store, StoreError,
+    identity::wall_clock,
+    judge::Judge,
+    shared::Shared,
+    throttle::{Group, Offer, Throttle},
+};
 use crate::{
     probe::{
         ProbeError,
@@ -26,6 +32,9 @@ use crate::{
 /// The kernel wakes a reader of the routine ring only when that one has caught up, so it looks by itself as well.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
+/// Between two looks at what has become calm.
+const CALM: Duration = Duration::from_secs(1);
+
 /// Reads one ring.
 pub struct Worker {
     pub ring: Ring,
@@ -37,6 +46,12 @@ pub struct Worker {
     pub pending_age: Duration,
     pub pending_max: usize,
     waiting: VecDeque<Waiting>,
+    throttle: Throttle,
+    /// A group whose members are noted and whose event was not taken yet: one at a time.
+    closing: Option<Group>,
+    /// Members of a group that an earlier agent was about to tell.
+    orphaned: Vec<Waiting>,
+    calmed: Instant,
 }
 
 /// A record that was read and can't be settled yet.
@@ -48,6 +63,8 @@ struct Waiting {
 
 enum Step {
     Settled(Outcome),
+    /// It is told with others, later.
+    Combined,
     /// Its container is not known, or not what holds for it.
     Unknown,
     /// The store takes nothing.
@@ -67,8 +84,21 @@ impl Worker {
         pending_age: Duration,
         pending_max: usize,
     ) -> Self {
-        let waiting = VecDeque::new();
-        Self { ring, ledger, wake, judge, shared, store, pending_age, pending_max, waiting }
+        Self {
+            ring,
+            ledger,
+            wake,
+            judge,
+            shared,
+            store,
+            pending_age,
+            pending_max,
+            waiting: VecDeque::new(),
+            throttle: Throttle::default(),
+            closing: None,
+            orphaned: Vec::new(),
+            calmed: Instant::now(),
+        }
     }
 
     /// Runs until `token` ends it. What waits then is read again by the next agent.
@@ -96,6 +126,9 @@ impl Worker {
                 None => std::thread::sleep(Duration::from_millis(100)),
             }
         }
+        if let Err(error) = self.tell_groups(true) {
+            tracing::error!(%error, category = error.category(), lane, "the next agent tells what was combined");
+        }
     }
 
     /// Edge-triggered: a ring that holds records on purpose is always readable.
@@ -112,6 +145,14 @@ impl Worker {
         let stuck = self.retry()?;
         if !stuck {
             self.read()?;
+        }
+        self.adopt_group()?;
+        self.tell_groups(false)?;
+        if self.calmed.elapsed() >= CALM {
+            self.calmed = Instant::now();
+            for notice in self.throttle.stopped(self.calmed) {
+                self.notice(&notice);
+            }
         }
         self.give_back();
         Ok(())
@@ -148,8 +189,17 @@ impl Worker {
                     continue;
                 }
             };
-            match self.step(&record) {
+            if self.ledger.was_grouped(position) {
+                self.orphaned.push(Waiting { position, record, since: Instant::now() });
+                continue;
+            }
+            match self.step(position, &record) {
                 Step::Settled(outcome) => self.ledger.settle(position, outcome)?,
+                Step::Combined => {
+                    if self.throttle.is_full() && self.tell_groups(false)? {
+                        return Ok(());
+                    }
+                }
                 Step::Unknown => self.wait(position, record)?,
                 Step::Stuck => {
                     self.wait(position, record)?;
@@ -176,9 +226,10 @@ impl Worker {
         let mut kept = VecDeque::new();
         let mut stuck = false;
         while let Some(waiting) = self.waiting.pop_front() {
-            let step = if stuck { Step::Stuck } else { self.step(&waiting.record) };
+            let step = if stuck { Step::Stuck } else { self.step(waiting.position, &waiting.record) };
             let outcome = match step {
                 Step::Settled(outcome) => Some(outcome),
+                Step::Combined => continue,
                 Step::Unknown if waiting.since.elapsed() >= self.pending_age => {
                     self.shared.register.estrange(&waiting.record.container, waiting.since);
                     Some(Outcome::Dropped(LossReason::PendingExpired))
@@ -198,24 +249,101 @@ impl Worker {
         Ok(stuck)
     }
 
-    fn step(&self, record: &ExecRecord) -> Step {
+    /// Tells the groups that are due; whether the store is stuck.
+    fn tell_groups(&mut self, all: bool) -> Result<bool, ProbeError> {
+        if self.closing.is_some() && self.tell_group()? {
+            return Ok(true);
+        }
+        for group in self.throttle.due(Instant::now(), all) {
+            if self.closing.is_some() {
+                // They wait for the store as whatever else does.
+                self.throttle.put_back(group);
+                continue;
+            }
+            self.ledger.group(&group.members)?;
+            self.closing = Some(group);
+            self.tell_group()?;
+        }
+        Ok(self.closing.is_some())
+    }
+
+    /// Tells the group whose members are noted; whether the store is stuck.
+    fn tell_group(&mut self) -> Result<bool, ProbeError> {
+        let Some(group) = self.closing.take() else { return Ok(false) };
+        match self.keep(&group.event()) {
+            Step::Settled(Outcome::Stored) => self.ledger.settle_group(&group.members, Outcome::Combined)?,
+            Step::Settled(outcome) => self.ledger.settle_group(&group.members, outcome)?,
+            _ => {
+                self.closing = Some(group);
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Tells the group of an earlier agent under the id that it had: the store may know it.
+    fn adopt_group(&mut self) -> Result<(), ProbeError> {
+        let Some(oldest) = self.orphaned.first().filter(|_| self.closing.is_none()) else { return Ok(()) };
+        let outcome = match self.look(&oldest.record) {
+            Ok(event) => {
+                let until = self.orphaned.iter().map(|member| wall_clock(member.record.monotonic_ns)).max();
+                let combined = until.map(|until| Combined { count: 1, until });
+                let members = self.orphaned.drain(..).map(|member| member.position).collect();
+                self.closing = Some(Group::of(RuntimeEvent { combined, ..event }, members));
+                return self.tell_group().map(|_| ());
+            }
+            Err(Step::Settled(outcome)) => outcome,
+            Err(_) if oldest.since.elapsed() < self.pending_age => return Ok(()),
+            Err(_) => Outcome::Dropped(LossReason::PendingExpired),
+        };
+        let members: Vec<u64> = self.orphaned.drain(..).map(|member| member.position).collect();
+        self.ledger.settle_group(&members, outcome)
+    }
+
+    fn step(&mut self, position: u64, record: &ExecRecord) -> Step {
+        let event = match self.look(record) {
+            Ok(event) => event,
+            Err(step) => return step,
+        };
+        match self.throttle.offer(position, event, Instant::now()) {
+            Offer::Through(event) => self.keep(&event),
+            Offer::Combined(notice) => {
+                if let Some(notice) = notice {
+                    tracing::info!(container = record.container, "a container is noisy: its events are combined");
+                    self.notice(&notice);
+                }
+                Step::Combined
+            }
+        }
+    }
+
+    /// What a record becomes, or why it does not become an event.
+    fn look(&self, record: &ExecRecord) -> Result<RuntimeEvent, Step> {
         if record.has(flags::SELF_TEST) {
             self.shared.self_test.send_replace(record.pid);
-            return Step::Settled(Outcome::Filtered);
+            return Err(Step::Settled(Outcome::Filtered));
         }
         let (container, policies) = match self.shared.register.lookup(&record.container) {
             Lookup::Known(container, policies) => (container, policies),
-            Lookup::Stranger => return Step::Settled(Outcome::Filtered),
-            Lookup::Undecided => return Step::Unknown,
+            Lookup::Stranger => return Err(Step::Settled(Outcome::Filtered)),
+            Lookup::Undecided => return Err(Step::Unknown),
             Lookup::Unknown => {
                 self.shared.wanted.notify_one();
-                return Step::Unknown;
+                return Err(Step::Unknown);
             }
         };
-        let Some(event) = self.judge.judge(record, &container, &policies) else {
-            return Step::Settled(Outcome::Filtered);
-        };
-        match self.store.append(Lane::from(event.severity), &event) {
+        self.judge.judge(record, &container, &policies).ok_or(Step::Settled(Outcome::Filtered))
+    }
+
+    /// Says that throttling started or stopped. It is of no use later.
+    fn notice(&self, notice: &RuntimeEvent) {
+        if let Err(error) = self.store.append(Lane::from(notice.severity), notice) {
+            tracing::debug!(%error, category = error.category(), "a notice of throttling is not kept");
+        }
+    }
+
+    fn keep(&self, event: &RuntimeEvent) -> Step {
+        match self.store.append(Lane::from(event.severity), event) {
             Ok(()) => {
                 self.shared.store.store(true, Ordering::Relaxed);
                 Step::Settled(Outcome::Stored)

@@ -80,6 +80,10 @@ pub struct ContainerState {
     pub armed: u32,
     /// 1: the root is an overlay.
     pub overlay: u32,
+    /// In which second it drifted last.
+    pub second: u32,
+    /// How often in that second.
+    pub drifted: u32,
 }
 
 /// Bits of [`KernelRules::flags`].
@@ -347,7 +351,7 @@ mod tests {
     fn structs_are_as_large_as_record_h_says() {
         assert_eq!(size_of::<Config>(), 40);
         assert_eq!(size_of::<Counters>(), 64);
-        assert_eq!((size_of::<ContainerState>(), size_of::<KernelRules>()), (16, 16));
+        assert_eq!((size_of::<ContainerState>(), size_of::<KernelRules>()), (24, 16));
         assert_eq!((size_of::<TopKey>(), size_of::<VerifiedKey>()), (32, 24));
     }
 

@@ -19,6 +19,8 @@ use crate::pipeline::Lane;
 pub enum Outcome {
     /// The store has it.
     Stored,
+    /// The store has it, counted in one event with others.
+    Combined,
     /// Judged and of no interest.
     Filtered,
     /// Dropped.
@@ -26,15 +28,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Stored,
         Self::Filtered,
         Self::Dropped(LossReason::PendingExpired),
         Self::Dropped(LossReason::JournalWrite),
         Self::Dropped(LossReason::JournalCorrupt),
+        Self::Combined,
     ];
 
-    /// 1 to 5: a position is a multiple of 8, so both fit in one word.
+    /// 1 to 6: a position is a multiple of 8, so both fit in one word.
     fn code(self) -> u64 {
         match self {
             Self::Stored => 1,
@@ -42,6 +45,7 @@ impl Outcome {
             Self::Dropped(LossReason::PendingExpired) => 3,
             Self::Dropped(LossReason::JournalCorrupt) => 5,
             Self::Dropped(_) => 4,
+            Self::Combined => 6,
         }
     }
 
@@ -49,6 +53,9 @@ impl Outcome {
         Self::ALL.into_iter().find(|outcome| outcome.code() == code)
     }
 }
+
+/// The note on a record whose event is about to be told with others: what they are is fixed before they are told.
+const GROUPED: u64 = 7;
 
 /// Where the book is kept.
 pub trait Pages: Send + Sync {
@@ -98,6 +105,8 @@ impl std::fmt::Debug for Book {
 pub struct Sums {
     /// The store has them.
     pub stored: u64,
+    /// Of these, counted in one event with others.
+    pub combined: u64,
     /// Of no interest.
     pub filtered: u64,
     /// By reason.
@@ -131,7 +140,11 @@ impl Book {
         let mut sums = Sums::default();
         for (outcome, count) in Outcome::ALL.into_iter().zip(&tally[2..]) {
             match outcome {
-                Outcome::Stored => sums.stored = *count,
+                Outcome::Stored => sums.stored += *count,
+                Outcome::Combined => {
+                    sums.stored += *count;
+                    sums.combined = *count;
+                }
                 Outcome::Filtered => sums.filtered = *count,
                 Outcome::Dropped(reason) if *count > 0 => {
                     sums.dropped.insert(reason.into(), *count);
@@ -176,6 +189,7 @@ struct Entry {
     position: u64,
     next: u64,
     outcome: Option<Outcome>,
+    grouped: bool,
     /// A discarded one counts nowhere.
     silent: bool,
 }
@@ -201,15 +215,41 @@ impl Ledger {
     pub fn opened(&mut self, next: u64) -> Result<Option<Outcome>, ProbeError> {
         let position = self.read;
         let note = self.book.pages.note(self.index(position))?;
-        let outcome = if note & !7 == position { Outcome::from_code(note & 7) } else { None };
-        self.open.push_back(Entry { position, next, outcome, silent: false });
+        let note = Some(note & 7).filter(|_| note & !7 == position);
+        let (outcome, grouped) = (note.and_then(Outcome::from_code), note == Some(GROUPED));
+        self.open.push_back(Entry { position, next, outcome, grouped, silent: false });
         self.read = next;
         Ok(outcome)
     }
 
+    /// Whether an earlier agent was about to tell an open record with others: one group of each ring at most.
+    pub fn was_grouped(&self, position: u64) -> bool {
+        self.entry(position).is_some_and(|at| self.open[at].grouped)
+    }
+
+    /// Fixes which records one event stands for, before it is told.
+    pub fn group(&mut self, members: &[u64]) -> Result<(), ProbeError> {
+        for position in members {
+            self.book.pages.set_note(self.index(*position), position | GROUPED)?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the event of a group was told. The oldest, whose id the event has, is the last to be settled.
+    pub fn settle_group(&mut self, members: &[u64], outcome: Outcome) -> Result<(), ProbeError> {
+        for position in members.iter().rev() {
+            self.settle(*position, outcome)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&self, position: u64) -> Option<usize> {
+        self.open.binary_search_by_key(&position, |entry| entry.position).ok()
+    }
+
     /// Skips what the kernel discarded.
     pub fn skipped(&mut self, next: u64) {
-        let entry = Entry { position: self.read, next, outcome: Some(Outcome::Filtered), silent: true };
+        let entry = Entry { position: self.read, next, outcome: Some(Outcome::Filtered), grouped: false, silent: true };
         self.open.push_back(entry);
         self.read = next;
     }
@@ -218,7 +258,7 @@ impl Ledger {
     pub fn settle(&mut self, position: u64, outcome: Outcome) -> Result<(), ProbeError> {
         let first = self.open.front().is_some_and(|entry| entry.position == position);
         let index = self.index(position);
-        if let Ok(at) = self.open.binary_search_by_key(&position, |entry| entry.position) {
+        if let Some(at) = self.entry(position) {
             // The oldest needs no note: it is counted right away.
             if !first {
                 self.book.pages.set_note(index, position | outcome.code())?;
@@ -251,114 +291,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// Maps that outlive an agent.
-    #[derive(Default)]
-    struct Memory {
-        tally: Mutex<[u64; 16]>,
-        notes: Mutex<HashMap<u32, u64>>,
-    }
-
-    impl Pages for Memory {
-        fn tally(&self) -> Result<[u64; 16], ProbeError> {
-            Ok(*self.tally.lock().unwrap())
-        }
-        fn set_tally(&self, tally: [u64; 16]) -> Result<(), ProbeError> {
-            *self.tally.lock().unwrap() = tally;
-            Ok(())
-        }
-        fn note(&self, index: u32) -> Result<u64, ProbeError> {
-            Ok(self.notes.lock().unwrap().get(&index).copied().unwrap_or(0))
-        }
-        fn set_note(&self, index: u32, note: u64) -> Result<(), ProbeError> {
-            self.notes.lock().unwrap().insert(index, note);
-            Ok(())
-        }
-    }
-
-    const RECORD: u64 = 256;
-
-    fn ledger(memory: &Arc<Memory>, lane: Lane, consumer: u64) -> Ledger {
-        Ledger::new(Book::open(memory.clone()).unwrap(), lane, consumer)
-    }
-
-    #[test]
-    fn a_record_that_waits_holds_back_what_is_given_back_and_nothing_else() {
-        let memory = Arc::new(Memory::default());
-        let mut first = ledger(&memory, Lane::Urgent, 0);
-        for n in 1..=3 {
-            assert_eq!(first.opened(n * RECORD).unwrap(), None);
-        }
-        first.settle(RECORD, Outcome::Stored).unwrap();
-        first.settle(2 * RECORD, Outcome::Filtered).unwrap();
-        assert_eq!((first.consumed(), first.book.sums().total()), (0, 0));
-
-        // The agent dies here; the ring was given back to nowhere.
-        let mut second = ledger(&memory, Lane::Urgent, 0);
-        assert_eq!(second.opened(RECORD).unwrap(), None);
-        assert_eq!(second.opened(2 * RECORD).unwrap(), Some(Outcome::Stored));
-        assert_eq!(second.opened(3 * RECORD).unwrap(), Some(Outcome::Filtered));
-        second.settle(0, Outcome::Dropped(LossReason::PendingExpired)).unwrap();
-        assert_eq!(second.consumed(), 3 * RECORD);
-        let sums = second.book.sums();
-        assert_eq!((sums.stored, sums.filtered, sums.total()), (1, 1, 3));
-        assert_eq!(sums.dropped, BTreeMap::from([("pending_expired", 1)]));
-
-        // Counted, but the ring not yet given back: the tally knows better.
-        assert_eq!(ledger(&memory, Lane::Urgent, 0).position(), 3 * RECORD);
-    }
-
-    #[test]
-    fn lanes_do_not_touch_each_other() {
-        let memory = Arc::new(Memory::default());
-        let (mut routine, mut urgent) = (ledger(&memory, Lane::Routine, 0), ledger(&memory, Lane::Urgent, 0));
-        for ledger in [&mut routine, &mut urgent] {
-            ledger.opened(RECORD).unwrap();
-            ledger.opened(2 * RECORD).unwrap();
-        }
-        routine.settle(RECORD, Outcome::Stored).unwrap();
-        assert_eq!(ledger(&memory, Lane::Urgent, 0).opened(RECORD).unwrap(), None);
-        let mut again = ledger(&memory, Lane::Urgent, 0);
-        again.opened(RECORD).unwrap();
-        assert_eq!(again.opened(2 * RECORD).unwrap(), None, "a note of the other lane is none of this one's");
-    }
-
-    proptest! {
-        /// Whenever the agent dies, each record is counted once in the end.
-        #[test]
-        fn each_record_counts_once(order in Just((0..24_u64).collect::<Vec<_>>()).prop_shuffle(), deaths in proptest::collection::vec(0..24_usize, 0..4)) {
-            let memory = Arc::new(Memory::default());
-            let reopen = |memory: &Arc<Memory>| {
-                let mut ledger = ledger(memory, Lane::Routine, 0);
-                let mut done = Vec::new();
-                while ledger.position() < 24 * RECORD {
-                    let position = ledger.position();
-                    if ledger.opened(position + RECORD).unwrap().is_some() {
-                        done.push(position);
-                    }
-                }
-                ledger.collect().unwrap();
-                (ledger, done)
-            };
-            let (mut current, _) = reopen(&memory);
-            for (at, record) in order.iter().enumerate() {
-                if deaths.contains(&at) {
-                    let (next, done) = reopen(&memory);
-                    for position in done {
-                        prop_assert!(order[..at].contains(&(position / RECORD)));
-                    }
-                    current = next;
-                }
-                current.settle(record * RECORD, Outcome::Stored).unwrap();
-            }
-            prop_assert_eq!(current.book.sums().stored, 24);
-            prop_assert_eq!(current.consumed(), 24 * RECORD);
-        }
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
-use zastava_crds::wire::event::EventDetail;
+use zastava_crds::wire::event::{EventDetail, RuntimeEvent};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Type {
@@ -32,16 +32,17 @@ impl SinkMetrics {
         metrics
     }
 
-    pub(super) fn stored(&self, detail: &EventDetail) {
-        match detail {
+    pub(super) fn stored(&self, event: &RuntimeEvent) {
+        let count = event.combined.as_ref().map_or(1, |combined| combined.count);
+        match &event.detail {
             EventDetail::Drift { class, .. } => {
-                self.drift.get_or_create(&Type { r#type: class.into() }).inc();
-                self.totals[0].fetch_add(1, Relaxed);
+                self.drift.get_or_create(&Type { r#type: class.into() }).inc_by(count);
+                self.totals[0].fetch_add(count, Relaxed);
             }
             EventDetail::DeniedProcess { .. } => {
-                self.totals[1].fetch_add(1, Relaxed);
+                self.totals[1].fetch_add(count, Relaxed);
             }
-            EventDetail::Lost { .. } => {}
+            EventDetail::Throttling { .. } | EventDetail::Lost { .. } => {}
         }
     }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use zastava_crds::{
     finding::{Evidence, FindingType},
     wire::{
-        event::{ContainerRef, EVENT_SCHEMA, EventDetail, ExecutedFile, Killed, Process, RuntimeEvent},
+        event::{ContainerRef, EVENT_SCHEMA, EventDetail, ExecutedFile, Killed, MAX_COMBINED, Process, RuntimeEvent},
         report::{AdmissionOutcome, AdmissionRecord, DECISION_SCHEMA, RefusedReason, Report, WorkloadRef},
     },
 };
@@ -61,6 +61,8 @@ pub(super) enum Outcome {
     Seen(FindingKey, Box<Sighting>),
     /// A loss: counted, about no workload.
     Lost { reason: &'static str, count: u64 },
+    /// A container is noisy, or is no longer: known, and no finding.
+    Noise { started: bool },
     /// Refused for good.
     Refused(RefusedReason),
 }
@@ -91,6 +93,9 @@ async fn runtime<P: PodSource>(
     if !within_bounds(&event) {
         return Ok(Outcome::Refused(RefusedReason::OutOfBounds));
     }
+    if let EventDetail::Throttling { started, .. } = event.detail {
+        return Ok(Outcome::Noise { started });
+    }
     let container = &event.container;
     let (key, pod) = match pods.find(node, &container.namespace, &container.pod, &container.pod_uid).await? {
         // What is known of the pod counts, not what the node says of it.
@@ -112,11 +117,12 @@ async fn runtime<P: PodSource>(
     let unverified = key.standing == Standing::NeverSeen;
     let at = event.observed_at.min(now);
     let evidence = evidence(&event);
+    let combined = event.combined;
     let sighting = Sighting {
-        count: 1,
+        count: combined.as_ref().map_or(1, |combined| combined.count),
         severity: event.severity,
         first: at,
-        last: at,
+        last: combined.map_or(at, |combined| combined.until.min(now).max(at)),
         policies: event.policies.into_iter().map(|policy| policy.name).collect(),
         pods: vec![pod],
         nodes: vec![node.to_owned()],
@@ -132,7 +138,7 @@ fn keyed(event: &RuntimeEvent, key: impl Fn(FindingType, String) -> FindingKey) 
     match &event.detail {
         EventDetail::Drift { file, .. } => Some(key(FindingType::Drift, printable(&file.path))),
         EventDetail::DeniedProcess { file, .. } => Some(key(FindingType::DeniedProcess, printable(&file.path))),
-        EventDetail::Lost { .. } => None,
+        EventDetail::Throttling { .. } | EventDetail::Lost { .. } => None,
     }
 }
 
@@ -151,6 +157,7 @@ fn within_bounds(event: &RuntimeEvent) -> bool {
     let container = &event.container;
     let (process, file) = match &event.detail {
         EventDetail::Drift { process, file, .. } | EventDetail::DeniedProcess { process, file, .. } => (process, file),
+        EventDetail::Throttling { rule, .. } => return (1..=MAX_PATH).contains(&rule.len()),
         EventDetail::Lost { .. } => return true,
     };
     event.schema == EVENT_SCHEMA
@@ -164,6 +171,7 @@ fn within_bounds(event: &RuntimeEvent) -> bool {
         && event.policies.iter().all(|policy| is_word(&policy.name, 253))
         && process.args.len() <= MAX_ARGS
         && (1..=MAX_PATH).contains(&file.path.len())
+        && event.combined.as_ref().is_none_or(|combined| (1..=MAX_COMBINED).contains(&combined.count))
 }
 
 fn evidence(event: &RuntimeEvent) -> Evidence {
@@ -197,7 +205,7 @@ fn evidence(event: &RuntimeEvent) -> Evidence {
         EventDetail::DeniedProcess { rule, process, file } => {
             said(format!("{} ran, which the rule {rule} denies", file.path), process, file)
         }
-        EventDetail::Lost { .. } => Evidence::default(),
+        EventDetail::Throttling { .. } | EventDetail::Lost { .. } => Evidence::default(),
     }
 }
 

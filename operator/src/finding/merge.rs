@@ -155,12 +155,13 @@ impl<S: FindingStore, P: PodSource> Merger<S, P> {
         for (reason, count) in &plan.lost {
             self.metrics.lost(reason, *count);
         }
+        self.metrics.noise(plan.noise);
         Ok(receipt)
     }
 
     /// Writes every group, also after one has failed: what is written now need not be written again.
     async fn carry_out(&self, mark: &BatchMark, plan: &Plan) -> Result<BatchReceipt, BatchError> {
-        let mut merged = u64::try_from(plan.lost.len()).unwrap_or(u64::MAX);
+        let mut merged = u64::try_from(plan.lost.len()).unwrap_or(u64::MAX) + plan.noise.iter().sum::<u64>();
         let mut refused: Refusals = plan.refused.clone();
         let mut failed = None;
         let mut writes = Vec::with_capacity(plan.groups.len());

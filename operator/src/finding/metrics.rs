@@ -31,6 +31,7 @@ pub struct FindingMetrics {
     records: Family<RecordLabels, Counter>,
     batches: Family<ResultLabels, Counter>,
     lost: Family<LossLabels, Counter>,
+    noise: Family<ResultLabels, Counter>,
     writes: Family<ResultLabels, Counter>,
     expired: Counter,
     scans: Family<ResultLabels, Counter>,
@@ -43,6 +44,8 @@ impl FindingMetrics {
         registry.register("zastava_intake_records", "Records of acknowledged batches", self.records.clone());
         registry.register("zastava_intake_batches", "Batches of reports", self.batches.clone());
         registry.register("zastava_runtime_lost_events", "Events that observers say they lost", self.lost.clone());
+        let help = "Times that a container became so noisy that its events are combined, and calm again";
+        registry.register("zastava_runtime_throttling", help, self.noise.clone());
         registry.register("zastava_finding_writes", "Writes of findings", self.writes.clone());
         registry.register("zastava_findings_expired", "Findings removed after their time", self.expired.clone());
         registry.register("zastava_scans", "Tries of a scan", self.scans.clone());
@@ -63,6 +66,12 @@ impl FindingMetrics {
 
     pub(crate) fn lost(&self, reason: &'static str, count: u64) {
         self.lost.get_or_create(&LossLabels { reason }).inc_by(count);
+    }
+
+    pub(crate) fn noise(&self, [started, stopped]: [u64; 2]) {
+        for (result, count) in [("started", started), ("stopped", stopped)] {
+            self.noise.get_or_create(&ResultLabels { result }).inc_by(count);
+        }
     }
 
     pub(crate) fn wrote(&self, result: &'static str) {

@@ -40,6 +40,8 @@ impl fmt::Debug for Caps {
 pub(super) struct Plan {
     pub(super) groups: BTreeMap<FindingKey, Sighting>,
     pub(super) lost: Vec<(&'static str, u64)>,
+    /// How often containers became noisy, and how often they became calm.
+    pub(super) noise: [u64; 2],
     pub(super) refused: Refusals,
 }
 
@@ -65,6 +67,7 @@ impl Plan {
                     }
                 },
                 Outcome::Lost { reason, count } => plan.lost.push((reason, count)),
+                Outcome::Noise { started } => plan.noise[usize::from(!started)] += 1,
                 Outcome::Refused(reason) => plan.refused.add(reason, 1),
             }
         }

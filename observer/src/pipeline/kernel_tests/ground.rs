@@ -84,11 +84,12 @@ impl Kept {
         }
     }
 
+    pub fn events(&self) -> Vec<(Lane, RuntimeEvent)> {
+        self.events.lock().unwrap().clone()
+    }
+
     pub fn paths(&self) -> Vec<String> {
-        let path = |event: &RuntimeEvent| match &event.detail {
-            EventDetail::Drift { file, .. } | EventDetail::DeniedProcess { file, .. } => Some(file.path.clone()),
-            EventDetail::Lost { .. } => None,
-        };
+        let path = |event: &RuntimeEvent| event.detail.file().map(|file| file.path.clone());
         self.events.lock().unwrap().iter().filter_map(|(_, event)| path(event)).collect()
     }
 }

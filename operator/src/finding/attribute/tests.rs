@@ -4,7 +4,7 @@ use k8s_openapi::{
     api::core::v1::{Pod as Object, PodSpec},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use zastava_crds::wire::event::{LossReason, Severity};
+use zastava_crds::wire::event::{Combined, LossReason, Severity};
 
 use super::*;
 use crate::{
@@ -139,7 +139,7 @@ async fn the_use_of_an_exception_is_a_finding_of_its_own_type() {
 async fn what_exceeds_a_bound_is_refused() {
     let pods = FakePods::default();
     pods.live(pod("shop", "p", "n1", "web"));
-    let changes: [fn(&mut RuntimeEvent); 8] = [
+    let changes: [fn(&mut RuntimeEvent); 10] = [
         |e| e.schema = "zastava.runtime.event@v2".to_owned(),
         |e| e.event_id.0 = "x".repeat(129),
         |e| e.policies.clear(),
@@ -147,6 +147,8 @@ async fn what_exceeds_a_bound_is_refused() {
         |e| e.container.container = "a\u{1b}[2J".to_owned(),
         |e| e.container.pod_uid = String::new(),
         |e| e.policies[0].name = "x".repeat(254),
+        |e| e.combined = Some(Combined { count: MAX_COMBINED + 1, until: now() }),
+        |e| e.combined = Some(Combined { count: 0, until: now() }),
         |e| {
             if let EventDetail::Drift { file, .. } = &mut e.detail {
                 file.path = format!("/{}", "x".repeat(MAX_PATH));
@@ -177,6 +179,20 @@ async fn what_a_reader_of_a_table_sees_cannot_rewrite_it_and_the_future_is_now()
     assert!(!sighting.evidence.command.as_ref().unwrap().contains('\u{1b}'));
     assert_eq!((sighting.first, sighting.last), (now(), now()));
     assert_eq!(sighting.severity, Severity::High);
+}
+
+#[tokio::test]
+async fn what_is_told_together_counts_as_many_and_noise_is_no_finding() {
+    let pods = FakePods::default();
+    pods.live(pod("shop", "p", "n1", "web"));
+    let mut told = event("shop", "p", "/tmp/x");
+    let until: Timestamp = "2026-01-02T03:04:06Z".parse().unwrap();
+    told.combined = Some(Combined { count: 256, until });
+    let (_, sighting) = seen(Report::Runtime(told.clone()), &n1(), &pods).await;
+    assert_eq!((sighting.count, sighting.first, sighting.last), (256, told.observed_at, until));
+    told.detail = EventDetail::Throttling { rule: "New".to_owned(), of: Severity::High, started: true, combined: 0 };
+    let outcome = judge(Report::Runtime(told), &n1(), &pods).await;
+    assert_eq!(outcome, Outcome::Noise { started: true });
 }
 
 #[tokio::test]
