@@ -11,6 +11,8 @@ pub mod decision;
 pub mod engine;
 #[cfg(test)]
 mod fixtures;
+#[cfg(test)]
+mod fuzz;
 pub mod metrics;
 pub mod mutate;
 pub mod policies;

@@ -8,6 +8,8 @@ pub mod answer;
 mod check;
 mod discover;
 mod examine;
+#[cfg(test)]
+mod fuzz;
 pub mod image;
 pub mod keychain;
 pub mod registry;

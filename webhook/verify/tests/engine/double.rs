@@ -155,6 +155,15 @@ impl Double {
         self.manifest(None, &manifest)
     }
 
+    /// Attaches any bytes as a document of a type.
+    pub fn attach_bytes(&self, image: &Sha256Digest, media_type: &str, bytes: &[u8]) -> Sha256Digest {
+        let mut manifest = self.artifact(Some(image), media_type, &Value::Null);
+        let mut layer = self.blob(bytes);
+        layer["mediaType"] = media_type.into();
+        manifest["layers"] = json!([layer]);
+        self.manifest(None, &manifest)
+    }
+
     /// A manifest that carries a document.
     pub fn artifact(&self, image: Option<&Sha256Digest>, media_type: &str, document: &Value) -> Value {
         let mut layer = self.blob(document.to_string().as_bytes());

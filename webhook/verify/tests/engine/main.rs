@@ -7,6 +7,7 @@ mod bench;
 mod cosign;
 mod discovery;
 mod double;
+mod fuzz;
 mod indexes;
 mod keys;
 mod refusals;

@@ -1,0 +1,78 @@
+//! Registries that lie: each document of a good verification, mutated and served under its own true digest.
+
+use std::{cell::Cell, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use zastava_crds::digest::Sha256Digest;
+use zastava_verify::verdict::Verdict;
+
+use super::{
+    bench::{Bench, signed_by},
+    signer::{BUNDLE, Signer},
+};
+
+/// A round is a conversation: some milliseconds.
+const LIMIT: usize = 64 * 1024;
+
+/// Runs one conversation in which the bundle's blob is `bytes`.
+async fn with_bundle(signer: &Signer, media_type: &str, bytes: &[u8]) -> Verdict {
+    let bench = Bench::new().await;
+    let image = bench.double.image("1", "app");
+    bench.double.attach_bytes(&image, media_type, bytes);
+    verdict(&bench, &image, signer).await
+}
+
+async fn verdict(bench: &Bench, image: &Sha256Digest, signer: &Signer) -> Verdict {
+    timeout(Duration::from_secs(15), bench.verify(image, &signed_by(signer))).await.unwrap()
+}
+
+fn rounds(seeds: &[&[u8]], target: impl AsyncFn(&[u8])) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let every = Cell::new(0_u32);
+    zastava_fuzz::run(seeds, LIMIT, |input| {
+        // A fraction of the rounds of a parser: each opens sockets.
+        every.set(every.get() + 1);
+        if every.get() % 40 == 1 {
+            runtime.block_on(target(input));
+        }
+    });
+}
+
+#[test]
+fn bundles() {
+    let signer = Signer::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let image = runtime.block_on(async { Bench::new().await.double.image("1", "app") });
+    let good = signer.bundle(&image);
+    let other = signer.attestation(&image, "https://slsa.dev/provenance/v1", &json!({"a": 1}));
+    let foreign = Signer::new().bundle(&image);
+    let seeds: Vec<_> = [&good, &other, &foreign].iter().map(|bundle| bundle.to_string().into_bytes()).collect();
+    let seeds: Vec<_> = seeds.iter().map(Vec::as_slice).collect();
+    rounds(&seeds, async |input| {
+        let Verdict::Proven(_) = with_bundle(&signer, BUNDLE, input).await else { return };
+        // What was proven says what was signed: only what no signature covers may differ.
+        let read: Value = serde_json::from_slice(input).unwrap();
+        let (read, good) = (&read["dsseEnvelope"], &good["dsseEnvelope"]);
+        assert_eq!((&read["payload"], &read["payloadType"]), (&good["payload"], &good["payloadType"]));
+    });
+}
+
+#[test]
+fn pages_of_referrers() {
+    let signer = Signer::new();
+    let page = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 9, "artifactType": BUNDLE,
+            "digest": format!("sha256:{}", "0".repeat(64))}]});
+    rounds(&[page.to_string().as_bytes()], async |input| {
+        let bench = Bench::new().await;
+        let image = bench.double.image("1", "app");
+        let body = input.to_vec();
+        bench.double.hook(move |asked, _| {
+            asked
+                .starts_with("referrers/")
+                .then(|| super::double::manifest("application/vnd.oci.image.index.v1+json", body.clone()))
+        });
+        assert!(!matches!(verdict(&bench, &image, &signer).await, Verdict::Proven(_)));
+    });
+}
