@@ -27,7 +27,7 @@ async fn verdict(bench: &Bench, image: &Sha256Digest, signer: &Signer) -> Verdic
     timeout(Duration::from_secs(15), bench.verify(image, &signed_by(signer))).await.unwrap()
 }
 
-fn rounds(seeds: &[&[u8]], target: impl AsyncFn(&[u8])) {
+fn rounds(seeds: &[&[u8]], target: &impl AsyncFn(&[u8])) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let every = Cell::new(0_u32);
     zastava_fuzz::run(seeds, LIMIT, |input| {
@@ -49,7 +49,7 @@ fn bundles() {
     let foreign = Signer::new().bundle(&image);
     let seeds: Vec<_> = [&good, &other, &foreign].iter().map(|bundle| bundle.to_string().into_bytes()).collect();
     let seeds: Vec<_> = seeds.iter().map(Vec::as_slice).collect();
-    rounds(&seeds, async |input| {
+    rounds(&seeds, &async |input: &[u8]| {
         let Verdict::Proven(_) = with_bundle(&signer, BUNDLE, input).await else { return };
         // What was proven says what was signed: only what no signature covers may differ.
         let read: Value = serde_json::from_slice(input).unwrap();
@@ -64,7 +64,7 @@ fn pages_of_referrers() {
     let page = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
         {"mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 9, "artifactType": BUNDLE,
             "digest": format!("sha256:{}", "0".repeat(64))}]});
-    rounds(&[page.to_string().as_bytes()], async |input| {
+    rounds(&[page.to_string().as_bytes()], &async |input: &[u8]| {
         let bench = Bench::new().await;
         let image = bench.double.image("1", "app");
         let body = input.to_vec();
