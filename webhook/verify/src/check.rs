@@ -46,18 +46,21 @@ pub(crate) enum Rejected {
 
 /// What is asked of a signed statement.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted {
+pub(crate) enum Wanted<'a> {
     /// cosign's signature.
     Signature,
     /// A bill of materials in any form that is read.
     Sbom,
+    /// Exactly this predicate type.
+    Predicate(&'a str),
 }
 
-impl Wanted {
+impl Wanted<'_> {
     pub(crate) fn accepts(self, predicate_type: &str) -> bool {
         match self {
             Self::Signature => predicate_type == SIGN_PREDICATE,
             Self::Sbom => is_sbom(predicate_type),
+            Self::Predicate(exact) => predicate_type == exact,
         }
     }
 }
@@ -138,7 +141,7 @@ struct SignedImage {
 /// A Sigstore bundle of any version, with a DSSE envelope.
 pub(crate) fn bundle(
     bytes: &[u8],
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     image: &Sha256Digest,
     keys: &[ResolvedAuthority],
 ) -> Result<Signed, Rejected> {
@@ -159,7 +162,7 @@ pub(crate) fn bundle(
 /// A bare DSSE envelope, as legacy `.att` tags carry it.
 pub(crate) fn envelope(
     bytes: &[u8],
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     image: &Sha256Digest,
     keys: &[ResolvedAuthority],
 ) -> Result<Signed, Rejected> {
@@ -188,7 +191,7 @@ pub(crate) fn simple_signing(
 
 fn dsse(
     envelope: &DsseEnvelope,
-    wanted: Wanted,
+    wanted: Wanted<'_>,
     image: &Sha256Digest,
     keys: &[ResolvedAuthority],
 ) -> Result<Signed, Rejected> {

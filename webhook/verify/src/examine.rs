@@ -1,6 +1,6 @@
 //! What is found at one digest, held against what is asked: who signed it, and what was found instead.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use futures::{StreamExt as _, stream};
 use zastava_crds::digest::Sha256Digest;
@@ -8,16 +8,20 @@ use zastava_crds::digest::Sha256Digest;
 use crate::{
     answer::{Answer, Unknown, UnknownCause},
     check::{self, Rejected, Signed, Wanted},
+    condition::{Pool, Unmet},
     discover::{Candidate, Discovered, Form},
     registry::Repository,
-    requirement::SignatureRequirement,
+    requirement::{AttestationRequirement, SignatureRequirement},
     sbom::Header,
+    verdict::RefusalReason,
 };
 
 /// A signature that is longer is none.
 const MAX_SIGNATURE: u64 = 1024 * 1024;
 /// Bills of materials are read up to this.
 const MAX_SBOM: u64 = 32 * 1024 * 1024;
+/// Attestations are read up to this; an envelope is a third longer than what it carries.
+const MAX_ATTESTATION: u64 = 8 * 1024 * 1024;
 /// Candidates of one image at most.
 const MAX_CANDIDATES: usize = 50;
 const CONCURRENCY: usize = 4;
@@ -26,7 +30,15 @@ const CONCURRENCY: usize = 4;
 #[derive(Clone, Copy)]
 pub(crate) enum Ask<'a> {
     Signature(&'a SignatureRequirement),
-    Sbom { signed_by: &'a SignatureRequirement, acceptable: &'a (dyn Fn(&Header) -> Result<(), String> + Sync) },
+    Sbom { signed_by: &'a SignatureRequirement, acceptable: &'a (dyn Fn(&Header) -> Result<(), Unacceptable> + Sync) },
+    Attestation(&'a AttestationRequirement),
+}
+
+/// Why a document under accepted keys does not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unacceptable {
+    pub(crate) reason: RefusalReason,
+    pub(crate) why: String,
 }
 
 impl<'a> Ask<'a> {
@@ -34,19 +46,22 @@ impl<'a> Ask<'a> {
         match self {
             Self::Signature(requirement) => format!("signatures[{}]", requirement.name()),
             Self::Sbom { .. } => "sbom".to_owned(),
+            Self::Attestation(requirement) => format!("attestations[{}]", requirement.predicate_type()),
         }
     }
 
     pub(crate) fn signed_by(&self) -> &'a SignatureRequirement {
         match self {
             Self::Signature(requirement) | Self::Sbom { signed_by: requirement, .. } => requirement,
+            Self::Attestation(requirement) => requirement.signed_by(),
         }
     }
 
-    pub(crate) fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> Wanted<'a> {
         match self {
             Self::Signature(_) => Wanted::Signature,
             Self::Sbom { .. } => Wanted::Sbom,
+            Self::Attestation(requirement) => Wanted::Predicate(requirement.predicate_type()),
         }
     }
 
@@ -54,19 +69,37 @@ impl<'a> Ask<'a> {
         match self {
             Self::Signature(_) => MAX_SIGNATURE,
             Self::Sbom { .. } => MAX_SBOM,
+            Self::Attestation(_) => MAX_ATTESTATION,
         }
+    }
+
+    /// Whether a signed document is what is asked; the header of one that is a bill of materials.
+    async fn judge(&self, signed: &Signed, pool: &Pool) -> Result<Result<Option<Header>, Unacceptable>, Unknown> {
+        Ok(match self {
+            Self::Signature(_) => Ok(None),
+            Self::Sbom { acceptable, .. } => Header::read(signed.payload())
+                .map_err(|why| Unacceptable { reason: RefusalReason::UnsupportedSbom, why })
+                .and_then(|header| acceptable(&header).map(|()| Some(header))),
+            Self::Attestation(requirement) => {
+                let met = pool.evaluate(requirement.conditions(), signed.payload()).await?;
+                met.map(|()| None).map_err(|unmet| match unmet {
+                    Unmet::Condition(why) => Unacceptable { reason: RefusalReason::ConditionNotMet, why },
+                    Unmet::Unsupported(why) => Unacceptable { reason: RefusalReason::UnsupportedAttestation, why },
+                })
+            }
+        })
     }
 }
 
 /// What was found for one ask at one digest.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    /// Who signed, by what they signed: one group for signatures, one a document for bills of materials.
+    /// Who signed, by what they signed: one group for signatures, one a document for all else.
     groups: BTreeMap<Option<Sha256Digest>, Group>,
     /// What was found and does not count.
     pub(crate) rejected: BTreeMap<Rejected, usize>,
     /// Documents under accepted keys that are not acceptable, and why.
-    pub(crate) unacceptable: BTreeSet<String>,
+    pub(crate) unacceptable: Vec<Unacceptable>,
     /// Attestations of other types, by what their publisher says.
     pub(crate) other_types: usize,
     pub(crate) notation: usize,
@@ -102,27 +135,32 @@ impl Tally {
         self.rejected.values().sum()
     }
 
-    fn count(&mut self, ask: &Ask<'_>, signed: Result<Signed, Rejected>) {
+    async fn count(
+        &mut self,
+        ask: &Ask<'_>,
+        pool: &Pool,
+        signed: Result<Signed, Rejected>,
+    ) -> Result<(), Unknown> {
         let signed = match signed {
             Ok(signed) => signed,
             Err(rejected) => {
                 *self.rejected.entry(rejected).or_default() += 1;
-                return;
+                return Ok(());
             }
         };
-        let header = match ask {
-            Ask::Signature(_) => None,
-            Ask::Sbom { acceptable, .. } => {
-                match Header::read(signed.payload()).and_then(|header| acceptable(&header).map(|()| header)) {
-                    Ok(header) => Some(header),
-                    Err(why) => {
-                        self.unacceptable.insert(why);
-                        return;
-                    }
+        let header = match ask.judge(&signed, pool).await? {
+            Ok(header) => header,
+            Err(unacceptable) => {
+                if !self.unacceptable.contains(&unacceptable) {
+                    self.unacceptable.push(unacceptable);
                 }
+                return Ok(());
             }
         };
-        let document = header.as_ref().map(|_| Sha256Digest::of(signed.payload()));
+        let document = match ask {
+            Ask::Signature(_) => None,
+            Ask::Sbom { .. } | Ask::Attestation(_) => Some(Sha256Digest::of(signed.payload())),
+        };
         let group = self.groups.entry(document).or_default();
         for authority in signed.by(ask.signed_by().authorities()) {
             group.keys.insert(authority.key.fingerprint().clone(), authority.label.clone());
@@ -131,6 +169,7 @@ impl Tally {
             let signed_by = group.keys.values().cloned().collect();
             self.met = Some(Met { signed_by, sbom: header.map(|header| (header, signed)) });
         }
+        Ok(())
     }
 }
 
@@ -155,6 +194,7 @@ impl Examination {
     pub(crate) async fn examine(
         &mut self,
         repository: &Repository,
+        pool: &Pool,
         image: &Sha256Digest,
         asks: &[Ask<'_>],
         discovered: &Discovered,
@@ -185,7 +225,7 @@ impl Examination {
             .buffered(CONCURRENCY);
         while let Some((candidate, blob)) = blobs.next().await {
             match blob {
-                Answer::Found(bytes) => self.count(asks, &candidate, &bytes, image),
+                Answer::Found(bytes) => self.count(asks, pool, &candidate, &bytes, image).await,
                 Answer::None => {
                     let message = format!("{} is listed as a signature and missing", candidate.layer.digest);
                     self.unknown.push(Unknown::new(UnknownCause::RegistryError, message));
@@ -222,7 +262,14 @@ impl Examination {
         worth
     }
 
-    fn count(&mut self, asks: &[Ask<'_>], candidate: &Candidate, bytes: &[u8], image: &Sha256Digest) {
+    async fn count(
+        &mut self,
+        asks: &[Ask<'_>],
+        pool: &Pool,
+        candidate: &Candidate,
+        bytes: &[u8],
+        image: &Sha256Digest,
+    ) {
         for (ask, tally) in asks.iter().zip(&mut self.tallies) {
             if tally.met.is_some() || !could_be(ask, candidate) || candidate.layer.size > ask.limit() {
                 continue;
@@ -236,15 +283,17 @@ impl Examination {
                     None => Err(Rejected::Malformed),
                 },
             };
-            tally.count(ask, signed);
+            if let Err(unknown) = tally.count(ask, pool, signed).await {
+                self.unknown.push(unknown);
+            }
         }
     }
 }
 
 fn could_be(ask: &Ask<'_>, candidate: &Candidate) -> bool {
     match (ask, candidate.form) {
-        (Ask::Sbom { .. }, Form::SimpleSigning) => false,
-        (_, Form::SimpleSigning) => true,
+        (Ask::Sbom { .. } | Ask::Attestation(_), Form::SimpleSigning) => false,
+        (Ask::Signature(_), Form::SimpleSigning) => true,
         (ask, Form::Bundle | Form::Envelope) => {
             candidate.layer.predicate_type.as_deref().is_none_or(|predicate| ask.wanted().accepts(predicate))
         }

@@ -2,10 +2,11 @@
 //! nothing of Kubernetes.
 //!
 //! Order of data: [`image`] reference → [`verifier`] resolves it once → [`discover`] finds what is attached →
-//! [`check`] holds it against [`requirement`] → [`verdict`].
+//! [`check`] holds it against [`requirement`] and its [`condition`]s → [`verdict`].
 
 pub mod answer;
 mod check;
+pub mod condition;
 mod discover;
 mod examine;
 #[cfg(test)]
@@ -15,5 +16,6 @@ pub mod keychain;
 pub mod registry;
 pub mod requirement;
 pub mod sbom;
+mod text;
 pub mod verdict;
 pub mod verifier;

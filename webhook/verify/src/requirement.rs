@@ -5,8 +5,12 @@ use zastava_crds::{
     policy::{AdmissionSpec, Key, SbomFormat, TransparencyLog},
 };
 
-pub use crate::requirement::key::{KeyError, PublicKey};
+pub use crate::requirement::{
+    attestation::AttestationRequirement,
+    key::{KeyError, PublicKey},
+};
 
+mod attestation;
 mod key;
 
 /// The policy that asks, as a verdict is bound to it.
@@ -63,6 +67,7 @@ pub struct PolicyRequirements {
     policy: PolicyIdentity,
     signatures: Vec<SignatureRequirement>,
     sbom: Option<SbomRequirement>,
+    attestations: Vec<AttestationRequirement>,
 }
 
 /// Why a policy's `admission` can't be made into requirements.
@@ -93,10 +98,20 @@ pub enum RequirementError {
         keys: usize,
     },
     /// `signedBy` names no entry.
-    #[error("sbom.signedBy: {name:?} is not the name of an entry of signatures")]
+    #[error("{field}.signedBy: {name:?} is not the name of an entry of signatures")]
     SignedBy {
+        /// Path of the field under `spec.admission`, without `signedBy`.
+        field: String,
         /// As written.
         name: String,
+    },
+    /// A condition that can't be compiled.
+    #[error("{field} {why}")]
+    Condition {
+        /// Path of the field under `spec.admission`.
+        field: String,
+        /// What is wrong with it, and the fix.
+        why: String,
     },
     /// A duration that does not parse.
     #[error("{field}: {value:?} is not a duration such as 720h")]
@@ -116,6 +131,7 @@ impl RequirementError {
             Self::Unsupported { .. } => "unsupported",
             Self::Threshold { .. } => "threshold",
             Self::SignedBy { .. } => "signed_by",
+            Self::Condition { .. } => "condition",
             Self::Duration { .. } => "duration",
         }
     }
@@ -187,28 +203,25 @@ impl PolicyRequirements {
         }
         let sbom = match &spec.sbom {
             Some(sbom) if sbom.required => {
-                let signed_by = match (&sbom.signed_by, signatures.as_slice()) {
-                    (Some(name), all) => all
-                        .iter()
-                        .find(|s| s.name == *name)
-                        .ok_or_else(|| RequirementError::SignedBy { name: name.clone() })?,
-                    (None, [only]) => only,
-                    (None, _) => return Err(RequirementError::SignedBy { name: String::new() }),
-                };
+                let signed_by = named(&signatures, sbom.signed_by.as_deref(), "sbom")?;
                 let max_age = sbom.max_age.as_deref().map(parse_age).transpose()?;
                 Some(SbomRequirement { formats: sbom.formats.clone(), signed_by: signed_by.clone(), max_age })
             }
             _ => None,
         };
-        if !spec.attestations.is_empty() || !spec.base_images.is_empty() || spec.verdict.is_some() {
-            return Err(RequirementError::Unsupported { field: "attestations, baseImages and verdict".to_owned() });
+        let attestations = spec.attestations.iter().enumerate();
+        let attestations = attestations
+            .map(|(index, attestation)| AttestationRequirement::from_spec(index, attestation, &signatures))
+            .collect::<Result<Vec<_>, _>>()?;
+        if !spec.base_images.is_empty() || spec.verdict.is_some() {
+            return Err(RequirementError::Unsupported { field: "baseImages and verdict".to_owned() });
         }
         if signatures.is_empty() && sbom.is_none() {
             return Ok(None);
         }
         let keys = keys_hash(&signatures);
         let policy = PolicyIdentity { name: name.to_owned(), uid: uid.to_owned(), generation, keys };
-        Ok(Some(Self { policy, signatures, sbom }))
+        Ok(Some(Self { policy, signatures, sbom, attestations }))
     }
 
     /// The policy that asks.
@@ -224,6 +237,25 @@ impl PolicyRequirements {
     /// The bill of materials that must be there.
     pub fn sbom(&self) -> Option<&SbomRequirement> {
         self.sbom.as_ref()
+    }
+
+    /// Attestations that must be there, each of them.
+    pub fn attestations(&self) -> &[AttestationRequirement] {
+        &self.attestations
+    }
+}
+
+/// The entry that a `signedBy` names; absent, it is the only one.
+fn named<'a>(
+    signatures: &'a [SignatureRequirement],
+    name: Option<&str>,
+    field: &str,
+) -> Result<&'a SignatureRequirement, RequirementError> {
+    let unknown = || RequirementError::SignedBy { field: field.to_owned(), name: name.unwrap_or_default().to_owned() };
+    match (name, signatures) {
+        (Some(name), all) => all.iter().find(|entry| entry.name == *name).ok_or_else(unknown),
+        (None, [only]) => Ok(only),
+        (None, _) => Err(unknown()),
     }
 }
 

@@ -98,7 +98,7 @@ impl Proof {
 /// What satisfied one requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// The requirement, such as `signatures[release]` or `sbom`.
+    /// The requirement, such as `signatures[release]`, `sbom` or `attestations[https://slsa.dev/provenance/v1]`.
     pub requirement: String,
     /// What it is attached to: the image itself, or a platform's child of its index.
     pub subject: ImageDigest,
@@ -139,6 +139,14 @@ pub enum RefusalReason {
     UnsupportedSbom,
     /// There is one, older than the policy allows or of no known age.
     StaleSbom,
+    /// No signed attestation of the type that is asked.
+    NoAttestation,
+    /// There is one, but not under the named authorities.
+    NoMatchingAttestation,
+    /// There is one, too large or of a form that conditions can't be evaluated over.
+    UnsupportedAttestation,
+    /// There is one, and a condition does not hold over it.
+    ConditionNotMet,
     /// The index has no image for any platform of the cluster.
     NoPlatform,
 }

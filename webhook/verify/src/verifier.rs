@@ -17,6 +17,7 @@ pub(crate) use self::discoveries::Discoveries;
 use self::memory::VerdictKey;
 use crate::{
     answer::{Answer, Unknown, UnknownCause},
+    condition::Pool,
     image::{ImageReference, Platforms},
     keychain::Keychain,
     registry::{Registry, Repository, Scope},
@@ -73,6 +74,10 @@ pub struct VerifierSettings {
     pub concurrency: usize,
     /// Verifications that run or wait at once; more are answered unknown.
     pub max_waiting: usize,
+    /// Evaluations of conditions at once.
+    pub evaluations: usize,
+    /// How long conditions wait for their turn; after that they are unknown.
+    pub evaluation_patience: Duration,
 }
 
 impl Default for VerifierSettings {
@@ -85,6 +90,8 @@ impl Default for VerifierSettings {
             work_timeout: Duration::from_mins(1),
             concurrency: 64,
             max_waiting: 1024,
+            evaluations: 2,
+            evaluation_patience: Duration::from_secs(2),
         }
     }
 }
@@ -104,6 +111,7 @@ pub struct Verifier {
     verdicts: Cache<VerdictKey, Verdict>,
     tags: Cache<TagKey, Sha256Digest>,
     discoveries: Arc<Discoveries>,
+    pool: Arc<Pool>,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     counts: Counts,
@@ -118,6 +126,7 @@ impl Verifier {
             verdicts: memory::verdicts(&settings),
             tags: Cache::builder().max_capacity(1024).time_to_live(Duration::from_secs(1)).build(),
             discoveries: Arc::new(Discoveries::new()),
+            pool: Arc::new(Pool::new(settings.evaluations, settings.evaluation_patience)),
             running: Arc::new(Semaphore::new(settings.concurrency)),
             waiting: Arc::new(Semaphore::new(settings.max_waiting)),
             settings,
@@ -232,7 +241,14 @@ impl Verifier {
     }
 
     fn subject<'a>(&'a self, repository: &'a Repository, image: &'a Resolved, platforms: &'a Platforms) -> Subject<'a> {
-        Subject { repository, discoveries: &self.discoveries, digest: &image.digest, platforms, name: image.name() }
+        Subject {
+            repository,
+            discoveries: &self.discoveries,
+            pool: &self.pool,
+            digest: &image.digest,
+            platforms,
+            name: image.name(),
+        }
     }
 
     /// Runs a verification in its turn and within its time.

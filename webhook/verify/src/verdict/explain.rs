@@ -6,29 +6,52 @@ use crate::{
     image::Platforms,
 };
 
+/// The reasons of one kind of ask, and its word.
+struct Words {
+    what: &'static str,
+    none: RefusalReason,
+    no_match: RefusalReason,
+    below: RefusalReason,
+}
+
+fn words(ask: &Ask<'_>) -> Words {
+    match ask {
+        Ask::Signature(_) => Words {
+            what: "signature",
+            none: RefusalReason::NoSignature,
+            no_match: RefusalReason::NoMatchingSignature,
+            below: RefusalReason::BelowThreshold,
+        },
+        Ask::Sbom { .. } => Words {
+            what: "bill of materials",
+            none: RefusalReason::NoSbom,
+            no_match: RefusalReason::NoMatchingSbom,
+            below: RefusalReason::NoMatchingSbom,
+        },
+        Ask::Attestation(_) => Words {
+            what: "attestation of this type",
+            none: RefusalReason::NoAttestation,
+            no_match: RefusalReason::NoMatchingAttestation,
+            below: RefusalReason::NoMatchingAttestation,
+        },
+    }
+}
+
 /// What was found for an ask that is not met.
 pub(super) fn found(ask: &Ask<'_>, tally: &Tally) -> (RefusalReason, String) {
-    let is_sbom = matches!(ask, Ask::Sbom { .. });
+    let words = words(ask);
     let threshold = ask.signed_by().threshold();
-    if let Some(why) = tally.unacceptable.first() {
-        let reason = if why.ends_with("too old") || why.ends_with("was made") {
-            RefusalReason::StaleSbom
-        } else {
-            RefusalReason::UnsupportedSbom
-        };
-        return (reason, why.clone());
+    if let Some(unacceptable) = tally.unacceptable.first() {
+        return (unacceptable.reason, unacceptable.why.clone());
     }
     if tally.signers() > 0 {
-        let reason = if is_sbom { RefusalReason::NoMatchingSbom } else { RefusalReason::BelowThreshold };
-        return (reason, format!("signed by {} of the {threshold} keys that are needed", tally.signers()));
+        return (words.below, format!("signed by {} of the {threshold} keys that are needed", tally.signers()));
     }
-    let what = if is_sbom { "bill of materials" } else { "signature" };
+    let what = words.what;
     if tally.rejected_total() > 0 {
-        let reason = if is_sbom { RefusalReason::NoMatchingSbom } else { RefusalReason::NoMatchingSignature };
         let kinds: Vec<_> = tally.rejected.iter().map(|(why, count)| format!("{count} {why}")).collect();
-        return (reason, format!("no {what} that counts: found {}", kinds.join(", ")));
+        return (words.no_match, format!("no {what} that counts: found {}", kinds.join(", ")));
     }
-    let reason = if is_sbom { RefusalReason::NoSbom } else { RefusalReason::NoSignature };
     let mut found = format!("no {what}");
     if tally.other_types > 0 {
         found = format!("{found}, but {} attached of another type", tally.other_types);
@@ -36,7 +59,7 @@ pub(super) fn found(ask: &Ask<'_>, tally: &Tally) -> (RefusalReason, String) {
     if tally.notation > 0 {
         found = format!("{found}; {} Notation signatures, which are not verified", tally.notation);
     }
-    (reason, found)
+    (words.none, found)
 }
 
 /// What to do about a refusal of the image `name` (`host/repository@digest`).
@@ -58,6 +81,17 @@ pub(super) fn next_step(reason: RefusalReason, name: &str, platforms: &Platforms
             "attach CycloneDX 1.4 to 1.7 or SPDX 2.2 or 2.3 as JSON, of a format that the policy accepts".to_owned()
         }
         RefusalReason::StaleSbom => "attach a newly made one that says when it was made".to_owned(),
+        RefusalReason::NoAttestation | RefusalReason::NoMatchingAttestation => {
+            format!(
+                "attest it under a key that the policy names: cosign attest --key <key> --type <predicate type> --predicate <file> {name}"
+            )
+        }
+        RefusalReason::UnsupportedAttestation => {
+            "attest less: conditions are evaluated over JSON of at most 1 MiB and 50000 values".to_owned()
+        }
+        RefusalReason::ConditionNotMet => {
+            "look at what was attested (cosign verify-attestation), and build an image that meets the condition".to_owned()
+        }
         RefusalReason::NoPlatform => match platforms {
             Platforms::Any => "push an image that can run".to_owned(),
             Platforms::Only(nodes) => {

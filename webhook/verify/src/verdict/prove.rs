@@ -8,8 +8,9 @@ use zastava_crds::digest::{ImageDigest, Sha256Digest};
 use super::{Evidence, Proof, Refusal, RefusalReason, UnknownVerdict, Verdict, explain};
 use crate::{
     answer::{Answer, Unknown, UnknownCause},
+    condition::Pool,
     discover::Discovered,
-    examine::{Ask, Examination, Met},
+    examine::{Ask, Examination, Met, Unacceptable},
     image::Platforms,
     registry::{Child, Manifest, Repository},
     requirement::{PolicyRequirements, SbomRequirement, SignatureRequirement},
@@ -25,6 +26,7 @@ const MAX_RUNNABLE: usize = 32;
 pub(crate) struct Subject<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) discoveries: &'a Discoveries,
+    pub(crate) pool: &'a Pool,
     pub(crate) digest: &'a Sha256Digest,
     pub(crate) platforms: &'a Platforms,
     /// How messages name the image: `host/repository@digest`.
@@ -51,6 +53,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
     if let Some(sbom) = requirements.sbom() {
         asks.push(Ask::Sbom { signed_by: &sbom.signed_by, acceptable: &acceptable });
     }
+    asks.extend(requirements.attestations().iter().map(Ask::Attestation));
     let (digest, outcomes) = match subject.examine(&asks).boxed().await {
         Ok(examined) => examined,
         Err((digest, unknown)) => return Verdict::Unknown(UnknownVerdict::of(digest, unknown)),
@@ -155,11 +158,11 @@ impl Subject<'_> {
         listed: &Discovered,
     ) -> Vec<Result<Met, Unmet>> {
         let mut examination = Examination::of(asks);
-        examination.examine(self.repository, digest, asks, listed).await;
+        examination.examine(self.repository, self.pool, digest, asks, listed).await;
         let by_api = examination.all_met();
         if !by_api {
             let tagged = self.discoveries.by_tags(self.repository, digest).await;
-            examination.examine(self.repository, digest, asks, &tagged).await;
+            examination.examine(self.repository, self.pool, digest, asks, &tagged).await;
         }
         if examination.all_met() {
             self.discoveries.met_by_tags(self.repository, !by_api).await;
@@ -261,17 +264,20 @@ impl Outcome {
 }
 
 /// Whether a document is of an accepted format and young enough; the error is what a refusal says.
-fn acceptable(header: &Header, asked: Option<&SbomRequirement>, now: Timestamp) -> Result<(), String> {
+fn acceptable(header: &Header, asked: Option<&SbomRequirement>, now: Timestamp) -> Result<(), Unacceptable> {
     let Some(asked) = asked else { return Ok(()) };
+    let but = |reason, what| {
+        Err(Unacceptable { reason, why: format!("{:?} {} {what}", header.format, header.version) })
+    };
     if !asked.formats.is_empty() && !asked.formats.contains(&header.format) {
-        return Err(format!("{:?} {}, which this policy does not accept", header.format, header.version));
+        return but(RefusalReason::UnsupportedSbom, "that this policy does not accept");
     }
     if asked.max_age.is_some() {
         let Some(expiry) = expiry(header, Some(asked)) else {
-            return Err(format!("{:?} {} that does not say when it was made", header.format, header.version));
+            return but(RefusalReason::StaleSbom, "that does not say when it was made");
         };
         if expiry <= now {
-            return Err(format!("{:?} {} that is too old", header.format, header.version));
+            return but(RefusalReason::StaleSbom, "that is too old");
         }
     }
     Ok(())

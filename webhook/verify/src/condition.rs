@@ -1,0 +1,127 @@
+//! Conditions: CEL over what an attestation says.
+//!
+//! The evaluator has no bound of its own, and reads some expressions otherwise than the language has them. So an
+//! expression is [compiled](compile) once a policy into a form that it reads rightly, its [work](work) over a
+//! document is bounded before it runs, and it runs on a small [pool](pool).
+
+mod compile;
+mod document;
+mod functions;
+mod lexical;
+mod pool;
+mod work;
+
+use std::sync::Arc;
+
+use kube::core::cel::cel::{Value, parser::Expression};
+
+pub(crate) use self::pool::Pool;
+use self::{
+    document::Document,
+    functions::Patterns,
+    work::{MAX_WORK, Sizes},
+};
+use crate::text::bounded;
+
+/// Longest text of an error or of an expression in a message.
+const MAX_TEXT: usize = 160;
+
+/// The conditions of one attestation, compiled; cheap to clone.
+#[derive(Clone)]
+pub struct Conditions(Arc<Inner>);
+
+struct Inner {
+    conditions: Vec<Condition>,
+    patterns: Patterns,
+}
+
+struct Condition {
+    source: String,
+    expression: Expression,
+}
+
+/// A condition that can't be compiled.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("conditions[{index}]: {why}")]
+pub struct ConditionError {
+    /// Place in the list.
+    pub index: usize,
+    /// What is wrong with it, and the fix.
+    pub why: String,
+}
+
+impl ConditionError {
+    /// Its field, under that of the attestation.
+    pub fn field(&self) -> String {
+        format!("conditions[{}]", self.index)
+    }
+
+    /// The closed class, for metrics.
+    pub fn category(&self) -> &'static str {
+        "condition"
+    }
+}
+
+/// Why a document does not meet its conditions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unmet {
+    /// One is false, no bool, or ends in an error.
+    Condition(String),
+    /// The document is not for the evaluator.
+    Unsupported(String),
+}
+
+impl Conditions {
+    /// Compiles each of them.
+    pub fn compile(sources: &[String]) -> Result<Self, ConditionError> {
+        let mut patterns = Patterns::default();
+        let mut conditions = Vec::with_capacity(sources.len());
+        for (index, source) in sources.iter().enumerate() {
+            let expression =
+                compile::compile(source, &mut patterns).map_err(|why| ConditionError { index, why })?;
+            conditions.push(Condition { source: source.clone(), expression });
+        }
+        Ok(Self(Arc::new(Inner { conditions, patterns })))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.conditions.len()
+    }
+
+    /// Whether nothing is asked of the predicate.
+    pub fn is_empty(&self) -> bool {
+        self.0.conditions.is_empty()
+    }
+
+    /// Whether the statement in this payload meets all of them. It takes its time on the thread it is called on.
+    fn evaluate(&self, payload: &[u8]) -> Result<(), Unmet> {
+        let document = Document::read(payload).map_err(Unmet::Unsupported)?;
+        let sizes: Sizes = document.sizes();
+        let context = document.context(&self.0.patterns);
+        for (index, condition) in self.0.conditions.iter().enumerate() {
+            let work = work::bound(&condition.expression, &sizes);
+            if work > MAX_WORK {
+                return Err(Unmet::Unsupported(format!(
+                    "unsupported: too large: conditions[{index}] over {} values may take {work} steps, more than {MAX_WORK}",
+                    document.values()
+                )));
+            }
+            let unmet = match Value::resolve(&condition.expression, &context) {
+                Ok(Value::Bool(true)) => continue,
+                Ok(Value::Bool(false)) => "is false".to_owned(),
+                Ok(other) => format!("is {}, and neither true nor false", functions::kind(&other)),
+                Err(error) => format!("can't be evaluated: {}", bounded(&error, MAX_TEXT)),
+            };
+            let source = bounded(&condition.source, MAX_TEXT);
+            return Err(Unmet::Condition(format!("conditions[{index}] {unmet} ({source})")));
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Conditions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.conditions.iter().map(|condition| &condition.source)).finish()
+    }
+}
