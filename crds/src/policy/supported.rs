@@ -17,9 +17,6 @@ pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
                 }
             }
         }
-        if !admission.attestations.is_empty() {
-            fields.push("spec.admission.attestations".to_owned());
-        }
         if !admission.base_images.is_empty() {
             fields.push("spec.admission.baseImages".to_owned());
         }

@@ -6,6 +6,7 @@ use kube::ResourceExt as _;
 use zastava_crds::policy::{
     AdmissionSpec, Digests, FailurePolicy, LabelSelector, Mode, ZastavaPolicy, supported::unsupported_fields,
 };
+use zastava_verify::requirement::check_conditions;
 
 use super::installation::Installation;
 use crate::policy::Scope;
@@ -35,6 +36,10 @@ pub fn in_force(policy: &ZastavaPolicy) -> Result<(), Refusal> {
     // The API server would refuse a configuration with a bad selector, and with it every other policy.
     if let Err(error) = Scope::new(&policy.spec.match_) {
         return Err(Refusal::Invalid(error.to_string()));
+    }
+    // No schema can say which conditions compile.
+    if let Some(Err(error)) = policy.spec.admission.as_ref().map(check_conditions) {
+        return Err(Refusal::Invalid(format!("spec.admission.{error}")));
     }
     let fields = unsupported_fields(&policy.spec);
     if fields.is_empty() { Ok(()) } else { Err(Refusal::NotSupported(fields)) }
@@ -165,6 +170,16 @@ pub(super) mod tests {
         assert!(message.contains("set spec.admission or spec.runtime"), "{message}");
         let selector = serde_json::json!({"podSelector": {"matchLabels": {"a": "not a value"}}});
         let unusable = policy("a", &serde_json::json!({"runtime": {}, "match": selector}));
+        let conditions = serde_json::json!(["true", "predicat.builder.id == 'x'"]);
+        let attested = serde_json::json!({"admission": {"signatures": keyed("Audit")["admission"]["signatures"],
+            "attestations": [{"predicateType": "https://slsa.dev/provenance/v1", "conditions": conditions}]}});
+        let Refusal::Invalid(message) = in_force(&policy("a", &attested)).unwrap_err() else {
+            panic!("the condition can't be compiled")
+        };
+        assert!(
+            message.starts_with("spec.admission.attestations[0].conditions[1] names predicat, which is not known"),
+            "{message}"
+        );
         let Refusal::Invalid(message) = in_force(&unusable).unwrap_err() else { panic!("the selector is invalid") };
         assert!(message.starts_with("spec.match.podSelector"), "{message}");
     }

@@ -11,6 +11,10 @@ mod lexical;
 mod pool;
 mod work;
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+mod tests;
+
 use std::sync::Arc;
 
 use kube::core::cel::cel::{Value, parser::Expression};
@@ -77,8 +81,7 @@ impl Conditions {
         let mut patterns = Patterns::default();
         let mut conditions = Vec::with_capacity(sources.len());
         for (index, source) in sources.iter().enumerate() {
-            let expression =
-                compile::compile(source, &mut patterns).map_err(|why| ConditionError { index, why })?;
+            let expression = compile::compile(source, &mut patterns).map_err(|why| ConditionError { index, why })?;
             conditions.push(Condition { source: source.clone(), expression });
         }
         Ok(Self(Arc::new(Inner { conditions, patterns })))

@@ -135,12 +135,7 @@ impl Tally {
         self.rejected.values().sum()
     }
 
-    async fn count(
-        &mut self,
-        ask: &Ask<'_>,
-        pool: &Pool,
-        signed: Result<Signed, Rejected>,
-    ) -> Result<(), Unknown> {
+    async fn count(&mut self, ask: &Ask<'_>, pool: &Pool, signed: Result<Signed, Rejected>) -> Result<(), Unknown> {
         let signed = match signed {
             Ok(signed) => signed,
             Err(rejected) => {

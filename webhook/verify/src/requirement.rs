@@ -6,7 +6,7 @@ use zastava_crds::{
 };
 
 pub use crate::requirement::{
-    attestation::AttestationRequirement,
+    attestation::{AttestationRequirement, check_conditions},
     key::{KeyError, PublicKey},
 };
 

@@ -14,7 +14,10 @@ use zastava_crds::{
     policy::{Digests, FailurePolicy, Key, LabelSelector, Mode, PolicyException, Unmatched, ZastavaPolicy, supported},
     wire::event::PolicyRef,
 };
-use zastava_verify::{image::ImageReference, requirement::PolicyRequirements};
+use zastava_verify::{
+    image::ImageReference,
+    requirement::{PolicyRequirements, RequirementError},
+};
 
 use super::globs::Globs;
 
@@ -167,6 +170,8 @@ fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, Strin
     ) {
         Ok(Some(requirements)) => Requirements::Proof(Arc::new(requirements)),
         Ok(None) => Requirements::DigestOnly,
+        // As the operator has it: a policy with such a condition is not in force at either end.
+        Err(error @ RequirementError::Condition { .. }) => return Err(format!("spec.admission.{error}")),
         Err(error) => Requirements::Unreadable { field: "spec.admission".to_owned(), why: error.to_string() },
     };
     let hash = canonical::hash(spec).map_err(|error| error.to_string())?;

@@ -110,9 +110,7 @@ pub(super) fn context(patterns: &Patterns) -> Context<'static> {
     add(to, "startsWith", |call| with_text(call, |text, part| text.starts_with(part).into()));
     add(to, "endsWith", |call| with_text(call, |text, part| text.ends_with(part).into()));
     add(to, "split", |call| {
-        with_text(call, |text, separator| {
-            Value::List(Arc::new(text.split(separator).map(Value::from).collect()))
-        })
+        with_text(call, |text, separator| Value::List(Arc::new(text.split(separator).map(Value::from).collect())))
     });
     let patterns = patterns.clone();
     add(to, "matches", move |call| {

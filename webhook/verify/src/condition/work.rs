@@ -77,9 +77,10 @@ impl<'a> Scope<'a> {
             Expr::Ident(name) => {
                 let local = self.locals.iter().rev().find(|(local, _)| local == name);
                 let global = || self.globals.get(name.as_str()).copied();
-                local.map(|(_, size)| Size { size: *size, longest: *size }).or_else(global).map_or(BOUNDLESS, |of| {
-                    Bound { size: of.size, longest: of.longest, work: 1, borrowed: true }
-                })
+                local
+                    .map(|(_, size)| Size { size: *size, longest: *size })
+                    .or_else(global)
+                    .map_or(BOUNDLESS, |of| Bound { size: of.size, longest: of.longest, work: 1, borrowed: true })
             }
             Expr::Call(call) => self.call(call),
             Expr::List(list) => {

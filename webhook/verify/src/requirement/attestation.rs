@@ -1,6 +1,6 @@
 //! Attestations that an image must carry.
 
-use zastava_crds::policy::Attestation;
+use zastava_crds::policy::{AdmissionSpec, Attestation};
 
 use super::{RequirementError, SignatureRequirement};
 use crate::condition::Conditions;
@@ -13,6 +13,18 @@ pub struct AttestationRequirement {
     conditions: Conditions,
 }
 
+/// Whether the conditions of a policy's `admission` can be compiled. It needs none of its keys.
+pub fn check_conditions(spec: &AdmissionSpec) -> Result<(), RequirementError> {
+    spec.attestations.iter().enumerate().try_for_each(|(index, of)| compile(index, of).map(drop))
+}
+
+fn compile(index: usize, attestation: &Attestation) -> Result<Conditions, RequirementError> {
+    Conditions::compile(&attestation.conditions).map_err(|error| RequirementError::Condition {
+        field: format!("attestations[{index}].{}", error.field()),
+        why: error.why,
+    })
+}
+
 impl AttestationRequirement {
     pub(super) fn from_spec(
         index: usize,
@@ -21,8 +33,10 @@ impl AttestationRequirement {
     ) -> Result<Self, RequirementError> {
         let at = format!("attestations[{index}]");
         let signed_by = super::named(signatures, attestation.signed_by.as_deref(), &at)?.clone();
-        let conditions = Conditions::compile(&attestation.conditions)
-            .map_err(|error| RequirementError::Condition { field: format!("{at}.{}", error.field()), why: error.why })?;
+        let conditions = Conditions::compile(&attestation.conditions).map_err(|error| RequirementError::Condition {
+            field: format!("{at}.{}", error.field()),
+            why: error.why,
+        })?;
         Ok(Self { predicate_type: attestation.predicate_type.clone(), signed_by, conditions })
     }
 

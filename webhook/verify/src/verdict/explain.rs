@@ -90,7 +90,8 @@ pub(super) fn next_step(reason: RefusalReason, name: &str, platforms: &Platforms
             "attest less: conditions are evaluated over JSON of at most 1 MiB and 50000 values".to_owned()
         }
         RefusalReason::ConditionNotMet => {
-            "look at what was attested (cosign verify-attestation), and build an image that meets the condition".to_owned()
+            "look at what was attested (cosign verify-attestation), and build an image that meets the condition"
+                .to_owned()
         }
         RefusalReason::NoPlatform => match platforms {
             Platforms::Any => "push an image that can run".to_owned(),

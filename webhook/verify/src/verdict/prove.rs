@@ -266,9 +266,8 @@ impl Outcome {
 /// Whether a document is of an accepted format and young enough; the error is what a refusal says.
 fn acceptable(header: &Header, asked: Option<&SbomRequirement>, now: Timestamp) -> Result<(), Unacceptable> {
     let Some(asked) = asked else { return Ok(()) };
-    let but = |reason, what| {
-        Err(Unacceptable { reason, why: format!("{:?} {} {what}", header.format, header.version) })
-    };
+    let but =
+        |reason, what| Err(Unacceptable { reason, why: format!("{:?} {} {what}", header.format, header.version) });
     if !asked.formats.is_empty() && !asked.formats.contains(&header.format) {
         return but(RefusalReason::UnsupportedSbom, "that this policy does not accept");
     }
