@@ -35,8 +35,8 @@ fn string<'a>(source: &str, rest: &'a str) -> Option<Result<&'a str, String>> {
     let end = if rest.starts_with(&three) { three.as_str() } else { one };
     let mut body = &rest[end.len()..];
     while let Some(c) = body.chars().next() {
-        if body.starts_with(end) {
-            return Some(Ok(&body[end.len()..]));
+        if let Some(after) = body.strip_prefix(end) {
+            return Some(Ok(after));
         }
         body = &body[c.len_utf8()..];
         if c == '\\' && !is_raw {

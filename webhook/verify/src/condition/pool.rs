@@ -27,10 +27,9 @@ impl Pool {
         if conditions.is_empty() {
             return Ok(Ok(()));
         }
-        let busy = || Unknown::new(UnknownCause::Busy, "conditions were not evaluated: too many others are");
-        let place = match tokio::time::timeout(self.patience, self.places.clone().acquire_owned()).await {
-            Ok(Ok(place)) => place,
-            Ok(Err(_)) | Err(_) => return Err(busy()),
+        let turn = tokio::time::timeout(self.patience, self.places.clone().acquire_owned()).await;
+        let Ok(Ok(place)) = turn else {
+            return Err(Unknown::new(UnknownCause::Busy, "conditions were not evaluated: too many others are"));
         };
         let (conditions, payload) = (conditions.clone(), payload.to_vec());
         let work = tokio::task::spawn_blocking(move || {
