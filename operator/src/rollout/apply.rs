@@ -11,7 +11,7 @@ use serde_json::Value;
 use zastava_crds::canonical;
 
 use super::{
-    build::{Applied, Configurations, KubernetesResources, Prepared, WebhookResources},
+    build::{Applied, Configurations, GuardResources, KubernetesResources, Prepared, WebhookResources},
     installation::Installation,
     live::{Object, Snapshot},
     report::Fault,
@@ -188,7 +188,8 @@ struct Pass<'a> {
 impl Pass<'_> {
     async fn run(&mut self, resources: &KubernetesResources<Prepared>) {
         // Without `..`, so that a new kind can't be forgotten.
-        let KubernetesResources { webhook_trust, observer_trust, webhook, observer, configurations, .. } = resources;
+        let KubernetesResources { webhook_trust, observer_trust, webhook, observer, configurations, guard, .. } =
+            resources;
         let (mutating, validating) = match configurations {
             Some(Configurations { mutating, validating }) => (mutating.as_ref(), Some(validating)),
             None => (None, None),
@@ -198,6 +199,11 @@ impl Pass<'_> {
         }
         if validating.is_none() {
             self.sync::<()>(Object::Validating, None).await;
+        }
+        let held = guard.as_ref().map(|GuardResources { policy, binding }| (policy, binding));
+        if held.is_none() {
+            self.sync::<()>(Object::GuardBinding, None).await;
+            self.sync::<()>(Object::Guard, None).await;
         }
         self.sync(Object::WebhookTrust, Some(webhook_trust)).await;
         self.sync(Object::ObserverTrust, Some(observer_trust)).await;
@@ -214,6 +220,10 @@ impl Pass<'_> {
         }
         if let Some(validating) = validating {
             self.sync(Object::Validating, Some(validating)).await;
+        }
+        if let Some((policy, binding)) = held {
+            self.sync(Object::Guard, Some(policy)).await;
+            self.sync(Object::GuardBinding, Some(binding)).await;
         }
     }
 

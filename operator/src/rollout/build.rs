@@ -1,16 +1,22 @@
 //! From a plan to whole objects. Pure: no clock, no cluster.
 
 mod configuration;
+mod expression;
+mod guard;
 mod metadata;
 mod observer;
 mod pod;
 mod webhook;
+mod written;
 
 use std::marker::PhantomData;
 
 use k8s_openapi::{
     api::{
-        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+            ValidatingWebhookConfiguration,
+        },
         apps::v1::{DaemonSet, Deployment},
         core::v1::{ConfigMap, Service},
         policy::v1::PodDisruptionBudget,
@@ -45,6 +51,8 @@ pub struct KubernetesResources<Stage> {
     pub observer: Option<DaemonSet>,
     /// What makes the API server ask the webhook.
     pub configurations: Option<Configurations>,
+    /// What holds without the webhook.
+    pub guard: Option<GuardResources>,
     stage: PhantomData<Stage>,
 }
 
@@ -70,12 +78,21 @@ pub struct Configurations {
     pub validating: ValidatingWebhookConfiguration,
 }
 
+/// What the API server holds by itself.
+#[derive(Clone, Debug)]
+pub struct GuardResources {
+    /// What is held.
+    pub policy: ValidatingAdmissionPolicy,
+    /// That it is.
+    pub binding: ValidatingAdmissionPolicyBinding,
+}
+
 impl KubernetesResources<Prepared> {
     /// These are in the cluster: said by the one who applied them.
     pub(super) fn applied(self) -> KubernetesResources<Applied> {
-        let Self { webhook_trust, observer_trust, webhook, observer, configurations, stage: PhantomData } = self;
+        let Self { webhook_trust, observer_trust, webhook, observer, configurations, guard, stage: PhantomData } = self;
         let stage = PhantomData;
-        KubernetesResources { webhook_trust, observer_trust, webhook, observer, configurations, stage }
+        KubernetesResources { webhook_trust, observer_trust, webhook, observer, configurations, guard, stage }
     }
 }
 
@@ -108,6 +125,8 @@ pub fn build(
     keep_webhook: bool,
 ) -> KubernetesResources<Prepared> {
     let gated = !plan.gates.is_empty();
+    // Where the API server refuses what it can't ask about, there is nothing to add.
+    let guards: Vec<_> = plan.guards.iter().filter(|guard| guard.always || !configured).collect();
     KubernetesResources {
         webhook_trust: metadata::trust(installation, &owners.release, &installation.namespace, &trust.intake),
         observer_trust: metadata::trust(installation, &owners.cluster, &installation.observer.namespace, &trust.intake),
@@ -115,6 +134,7 @@ pub fn build(
         observer: (plan.observed_by > 0).then(|| observer::build(installation, plan, &owners.cluster)),
         configurations: (gated && configured)
             .then(|| configuration::build(installation, plan, &owners.cluster, &trust.webhook)),
+        guard: guard::build(installation, &guards, &owners.cluster),
         stage: PhantomData,
     }
 }

@@ -111,7 +111,8 @@ impl Pass {
         let Some(owners) = owners(snapshot) else {
             return (self.withdraw(installation, snapshot).await, None);
         };
-        let plan = plan(&converge.policies.all(), installation);
+        let now = Timestamp::now();
+        let plan = plan(&converge.policies.all(), installation, now);
         let replicas = converge.replicas.now();
         let circumstances = Circumstances {
             installation,
@@ -119,7 +120,7 @@ impl Pass {
             replicas: &replicas,
             owners: &owners,
             serving: converge.serving.borrow().clone(),
-            now: Timestamp::now(),
+            now,
         };
         let outcome = match self.keeper.keep(&circumstances, &mut self.applier, &converge.metrics).await {
             Ok(outcome) => outcome,
@@ -136,11 +137,9 @@ impl Pass {
         let linger = snapshot.get(Object::WebhookDeployment).is_some()
             && gone_for.is_none_or(|gone| gone < 2 * WEBHOOK_PROPAGATION);
         let resources = build(installation, &plan, &owners, &outcome.trust, live || outcome.serving > 0, linger);
-        let again = if linger && plan.gates.is_empty() {
-            Some(outcome.again.map_or(WEBHOOK_PROPAGATION, |a| a.min(WEBHOOK_PROPAGATION)))
-        } else {
-            outcome.again
-        };
+        let lingering = (linger && plan.gates.is_empty()).then_some(WEBHOOK_PROPAGATION);
+        let ending = plan.exemption_ends.map(|end| Duration::try_from(end.duration_since(now)).unwrap_or_default());
+        let again = [outcome.again, lingering, ending].into_iter().flatten().min();
         let report = match Box::pin(self.applier.rollout(resources, installation, snapshot)).await {
             Ok(applied) => {
                 Report { deployed: Some(Deployed::new(&applied, &plan, outcome.serving)), faults: Vec::new() }
@@ -154,7 +153,7 @@ impl Pass {
     /// made anew. Garbage collection does the rest.
     async fn withdraw(&mut self, installation: &Installation, snapshot: &Snapshot) -> Report {
         let mut faults = Vec::new();
-        for object in [Object::Validating, Object::Mutating] {
+        for object in [Object::Validating, Object::Mutating, Object::GuardBinding, Object::Guard] {
             if let Err(error) = self.applier.remove(object, installation, snapshot).await {
                 tracing::warn!(object = object.describe(), %error, category = error.category(), "not removed");
                 faults.push(Fault { object, message: error.to_string() });

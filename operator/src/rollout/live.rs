@@ -6,7 +6,10 @@ use futures::StreamExt as _;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
-        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        admissionregistration::v1::{
+            MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+            ValidatingWebhookConfiguration,
+        },
         apps::v1::{DaemonSet, Deployment},
         core::v1::{ConfigMap, Secret, Service},
         policy::v1::PodDisruptionBudget,
@@ -59,6 +62,10 @@ pub enum Object {
     Mutating,
     /// The validating webhook configuration.
     Validating,
+    /// What holds without the webhook.
+    Guard,
+    /// That it holds.
+    GuardBinding,
 }
 
 impl Object {
@@ -75,7 +82,7 @@ impl Object {
                 "zastava-webhook"
             }
             Self::ObserverDaemonSet => "zastava-observer",
-            Self::Mutating | Self::Validating => "zastava",
+            Self::Mutating | Self::Validating | Self::Guard | Self::GuardBinding => "zastava",
         }
     }
 
@@ -90,13 +97,17 @@ impl Object {
             Self::ObserverDaemonSet => ApiResource::erase::<DaemonSet>(&()),
             Self::Mutating => ApiResource::erase::<MutatingWebhookConfiguration>(&()),
             Self::Validating => ApiResource::erase::<ValidatingWebhookConfiguration>(&()),
+            Self::Guard => ApiResource::erase::<ValidatingAdmissionPolicy>(&()),
+            Self::GuardBinding => ApiResource::erase::<ValidatingAdmissionPolicyBinding>(&()),
         }
     }
 
     /// The API that holds it.
     pub fn api(self, client: Client, installation: &Installation) -> Api<DynamicObject> {
         match self {
-            Self::ClusterOwner | Self::Mutating | Self::Validating => Api::all_with(client, &self.resource()),
+            Self::ClusterOwner | Self::Mutating | Self::Validating | Self::Guard | Self::GuardBinding => {
+                Api::all_with(client, &self.resource())
+            }
             Self::ObserverTrust | Self::ObserverDaemonSet => {
                 Api::namespaced_with(client, &installation.observer.namespace, &self.resource())
             }

@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
-use zastava_crds::policy::{
-    AdmissionSpec, Digests, FailurePolicy, LabelSelector, Mode, ZastavaPolicy, supported::unsupported_fields,
+use zastava_crds::{
+    digest::Sha256Digest,
+    policy::{
+        AdmissionSpec, Digests, ExceptionMatch, FailurePolicy, LabelSelector, MatchSpec, Mode, PolicyException,
+        Unmatched, ZastavaPolicy, supported::unsupported_fields,
+    },
 };
 use zastava_verify::requirement::check_conditions;
 
@@ -54,8 +59,34 @@ pub struct Plan {
     pub kills: bool,
     /// Policies in force with `admission`, sorted by name: they need the webhook.
     pub gates: Vec<Gate>,
-    /// Some of them pins digests.
-    pub pins: bool,
+    /// What holds without the webhook, sorted by name.
+    pub guards: Vec<Guard>,
+    /// When the first exemption from a guard ends.
+    pub exemption_ends: Option<Timestamp>,
+}
+
+/// What one policy asks of a pod that the API server can see by itself: that its images are written with digests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guard {
+    /// Name of the policy.
+    pub name: String,
+    /// Whether it is needed beside a webhook configuration: where that one lets in what it can't ask about.
+    pub always: bool,
+    /// Which pods and images it is about.
+    pub scope: MatchSpec,
+    /// Exceptions that hold now.
+    pub exemptions: Vec<Exemption>,
+}
+
+/// An exception as a guard looks at it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exemption {
+    /// Names of namespaces; empty: all.
+    pub namespaces: Vec<String>,
+    /// On the pod's labels.
+    pub pod_selector: Option<LabelSelector>,
+    /// Globs on the image; absent: every image.
+    pub images: Option<Vec<String>>,
 }
 
 /// What the webhook configuration says of one policy.
@@ -73,10 +104,23 @@ pub struct Gate {
     pub namespace_selector: Option<LabelSelector>,
     /// On the pod's labels.
     pub pod_selector: Option<LabelSelector>,
+    /// Globs on the images; empty: every image.
+    pub images: Vec<String>,
+    /// Deny: what no policy selects is asked about as well.
+    pub unmatched: Unmatched,
+    /// It wants digests pinned.
+    pub pins: bool,
 }
 
-/// Joins all policies into one plan. The break-glass of the settings leaves no gate.
-pub fn plan(policies: &[Arc<ZastavaPolicy>], installation: &Installation) -> Plan {
+impl Plan {
+    /// The policies that want digests pinned.
+    pub fn pinning(&self) -> impl Iterator<Item = &Gate> {
+        self.gates.iter().filter(|gate| gate.pins)
+    }
+}
+
+/// Joins all policies into one plan. The break-glass of the settings leaves no gate and no guard.
+pub fn plan(policies: &[Arc<ZastavaPolicy>], installation: &Installation, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut sorted: Vec<_> = policies.iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
     sorted.sort_by_key(|p| p.name_any());
@@ -90,20 +134,49 @@ pub fn plan(policies: &[Arc<ZastavaPolicy>], installation: &Installation) -> Pla
         if !installation.webhook.enabled {
             continue;
         }
-        plan.pins |= pins(spec.mode, admission);
+        let failure_policy = admission.failure_policy.unwrap_or(match spec.mode {
+            Mode::Enforce => FailurePolicy::Fail,
+            Mode::Audit | Mode::Warn => FailurePolicy::Ignore,
+        });
         plan.gates.push(Gate {
             name: policy.name_any(),
             uid,
             generation: policy.metadata.generation.unwrap_or_default(),
-            failure_policy: admission.failure_policy.unwrap_or(match spec.mode {
-                Mode::Enforce => FailurePolicy::Fail,
-                Mode::Audit | Mode::Warn => FailurePolicy::Ignore,
-            }),
+            failure_policy,
             namespace_selector: spec.match_.namespace_selector.clone(),
             pod_selector: spec.match_.pod_selector.clone(),
+            images: spec.match_.images.clone(),
+            unmatched: admission.unmatched,
+            pins: pins(spec.mode, admission),
         });
+        // Only what is written can be seen without the webhook, and only Require asks for what is written.
+        if spec.mode == Mode::Enforce && admission.digests == Some(Digests::Require) {
+            let holding: Vec<_> = spec.exceptions.iter().filter(|exception| now < exception.expires.0).collect();
+            plan.exemption_ends = holding.iter().map(|e| e.expires.0).chain(plan.exemption_ends).min();
+            plan.guards.push(Guard {
+                name: policy.name_any(),
+                always: failure_policy == FailurePolicy::Ignore,
+                scope: spec.match_.clone(),
+                exemptions: holding.into_iter().filter_map(exemption).collect(),
+            });
+        }
     }
     plan
+}
+
+/// None where an exception can cover nothing that a guard refuses.
+fn exemption(exception: &PolicyException) -> Option<Exemption> {
+    let ExceptionMatch { namespaces, pod_selector, images, paths } = &exception.match_;
+    // A digest is not written in what has none.
+    let globs: Vec<_> = images.iter().filter(|image| image.parse::<Sha256Digest>().is_err()).cloned().collect();
+    if !paths.is_empty() || (globs.is_empty() && !images.is_empty()) {
+        return None;
+    }
+    Some(Exemption {
+        namespaces: namespaces.clone(),
+        pod_selector: pod_selector.clone(),
+        images: (!globs.is_empty()).then_some(globs),
+    })
 }
 
 fn pins(mode: Mode, admission: &AdmissionSpec) -> bool {
@@ -137,7 +210,7 @@ pub(super) mod tests {
         let policies: Vec<_> = specs.iter().map(|(name, spec)| Arc::new(policy(name, spec))).collect();
         let mut installation = Installation::default();
         installation.webhook.enabled = enabled;
-        plan(&policies, &installation)
+        plan(&policies, &installation, "2026-01-01T00:00:00Z".parse().unwrap())
     }
 
     #[test]
@@ -146,7 +219,7 @@ pub(super) mod tests {
         let plan = planned(&[("a", serde_json::json!({"runtime": {}}))], true);
         assert_eq!((plan.observed_by, plan.gates.len(), plan.kills), (1, 0, false));
         let plan = planned(&[("a", keyed("Enforce"))], true);
-        assert_eq!((plan.observed_by, plan.gates.len(), plan.pins), (0, 1, true));
+        assert_eq!((plan.observed_by, plan.gates.len(), plan.pinning().count()), (0, 1, 1));
     }
 
     #[test]
@@ -191,7 +264,7 @@ pub(super) mod tests {
         let plan = planned(&[("c", written), ("b", keyed("Warn")), ("a", keyed("Enforce"))], true);
         let told: Vec<_> = plan.gates.iter().map(|g| (g.name.as_str(), g.failure_policy)).collect();
         assert_eq!(told, [("a", FailurePolicy::Fail), ("b", FailurePolicy::Ignore), ("c", FailurePolicy::Fail)]);
-        assert!(plan.pins);
+        assert_eq!(plan.pinning().count(), 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 use strum::IntoEnumIterator as _;
-use zastava_crds::policy::FailurePolicy;
+use zastava_crds::policy::{FailurePolicy, MatchSpec, Unmatched};
 
 use super::*;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     rollout::{
         build::{Trust, build, tests::owners},
         installation::tests::installation,
-        validate::{Gate, Plan},
+        validate::{Gate, Guard, Plan},
     },
 };
 
@@ -26,8 +26,11 @@ fn gated() -> Plan {
         failure_policy: FailurePolicy::Fail,
         namespace_selector: None,
         pod_selector: None,
+        images: Vec::new(),
+        unmatched: Unmatched::Allow,
+        pins: true,
     };
-    Plan { observed_by: 1, kills: false, gates: vec![gate], pins: true }
+    Plan { observed_by: 1, kills: false, gates: vec![gate], ..Plan::default() }
 }
 
 fn snapshot(server: &Server) -> Snapshot {
@@ -94,6 +97,20 @@ async fn the_configurations_go_first() {
             "delete zastava-observer (daemonsets)",
         ]
     );
+}
+
+#[tokio::test]
+async fn the_guard_comes_without_the_webhook_and_goes_before_it() {
+    let mut scene = Scene::new();
+    let guard = Guard { name: "strict".into(), always: true, scope: MatchSpec::default(), exemptions: Vec::new() };
+    let guarded = || Plan { guards: vec![guard.clone()], ..gated() };
+    let writes = scene.pass(&guarded(), false).await.unwrap();
+    let guard = ["zastava (validatingadmissionpolicies)", "zastava (validatingadmissionpolicybindings)"];
+    assert!(writes.ends_with(&guard.map(|object| format!("apply {object}"))), "{writes:?}");
+    assert!(scene.pass(&guarded(), false).await.unwrap().is_empty(), "at rest nothing is written");
+    let writes = scene.pass(&Plan::default(), false).await.unwrap();
+    assert!(writes.starts_with(&[format!("delete {}", guard[1]), format!("delete {}", guard[0])]), "{writes:?}");
+    assert!(scene.pass(&gated(), false).await.unwrap().iter().all(|write| !write.contains("admissionpolic")));
 }
 
 #[tokio::test]

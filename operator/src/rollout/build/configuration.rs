@@ -9,10 +9,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference},
 };
 use sha2::{Digest, Sha256};
+use zastava_crds::policy::Unmatched;
 
 use super::{
     Configurations,
+    expression::{any_image, images_changed},
     metadata::{Component, metadata},
+    written::may_match,
 };
 use crate::{
     certificates::TrustBundle,
@@ -36,9 +39,10 @@ pub(super) fn build(
     let meta: ObjectMeta = metadata(installation, Component::Webhook, NAME, None, owner);
     let entry = Entry { installation, bundle };
     Configurations {
-        mutating: plan
-            .pins
-            .then(|| MutatingWebhookConfiguration { metadata: meta.clone(), webhooks: Some(vec![entry.pinning()]) }),
+        mutating: plan.pinning().next().is_some().then(|| MutatingWebhookConfiguration {
+            metadata: meta.clone(),
+            webhooks: Some(vec![entry.pinning(&plan.pinning().collect::<Vec<_>>())]),
+        }),
         validating: ValidatingWebhookConfiguration {
             metadata: meta,
             webhooks: Some(plan.gates.iter().flat_map(|gate| entry.gate(gate)).collect()),
@@ -66,7 +70,13 @@ impl Entry<'_> {
     }
 
     /// Pins digests on pods, and only on pods: workload templates belong to whoever applies them.
-    fn pinning(&self) -> MutatingWebhook {
+    fn pinning(&self, gates: &[&Gate]) -> MutatingWebhook {
+        // One entry for all: it can be narrowed only by what all of them leave out.
+        let images: Vec<_> = if gates.iter().any(|gate| gate.images.is_empty()) {
+            Vec::new()
+        } else {
+            gates.iter().flat_map(|gate| gate.images.clone()).collect()
+        };
         MutatingWebhook {
             name: format!("digests.{DOMAIN}"),
             client_config: self.client("/mutate".to_owned()),
@@ -76,27 +86,34 @@ impl Entry<'_> {
             // Containers that another webhook adds later are pinned too.
             reinvocation_policy: Some("IfNeeded".to_owned()),
             match_policy: Some("Equivalent".to_owned()),
-            namespace_selector: Some(self.selector(None)),
-            match_conditions: Some(vec![images_changed()]),
+            namespace_selector: Some(exempting(
+                self.installation,
+                shared(gates, |gate| gate.namespace_selector.as_ref()),
+            )),
+            match_conditions: Some(conditions(&images)),
             side_effects: "NoneOnDryRun".to_owned(),
             timeout_seconds: Some(self.installation.webhook.timeout_seconds),
             admission_review_versions: vec!["v1".to_owned()],
-            object_selector: None,
+            object_selector: shared(gates, |gate| gate.pod_selector.as_ref()).cloned(),
         }
     }
 
     /// The entry of a policy; a podSelector makes two of it, since on a template's owner an objectSelector would read
     /// the owner's labels instead of the pod's.
     fn gate(&self, gate: &Gate) -> Vec<ValidatingWebhook> {
+        let asked = match gate.unmatched {
+            Unmatched::Allow => gate.images.as_slice(),
+            Unmatched::Deny => &[],
+        };
         let entry = |name: String, rules, object_selector| ValidatingWebhook {
             name,
             client_config: self.client(format!("/validate/{}", gate.uid)),
             rules: Some(rules),
             failure_policy: Some(<&str>::from(gate.failure_policy).to_owned()),
             match_policy: Some("Equivalent".to_owned()),
-            namespace_selector: Some(self.selector(gate.namespace_selector.as_ref())),
+            namespace_selector: Some(exempting(self.installation, gate.namespace_selector.as_ref())),
             object_selector,
-            match_conditions: Some(vec![images_changed()]),
+            match_conditions: Some(conditions(asked)),
             side_effects: "NoneOnDryRun".to_owned(),
             timeout_seconds: Some(self.installation.webhook.timeout_seconds),
             admission_review_versions: vec!["v1".to_owned()],
@@ -108,17 +125,6 @@ impl Entry<'_> {
                 entry(name("templates.policy", gate), template_rules(), None),
             ],
         }
-    }
-
-    /// The policy's own selector, less the exempt namespaces, by the one label that no tenant can forge.
-    fn selector(&self, own: Option<&LabelSelector>) -> LabelSelector {
-        let mut selector = own.cloned().unwrap_or_default();
-        selector.match_expressions.get_or_insert_with(Vec::new).push(LabelSelectorRequirement {
-            key: "kubernetes.io/metadata.name".to_owned(),
-            operator: "NotIn".to_owned(),
-            values: Some(self.installation.exempt_namespaces.clone()),
-        });
-        selector
     }
 }
 
@@ -142,7 +148,7 @@ fn rule(group: &str, resources: &[&str], operations: &[&str]) -> RuleWithOperati
     }
 }
 
-fn pod_rules() -> Vec<RuleWithOperations> {
+pub(super) fn pod_rules() -> Vec<RuleWithOperations> {
     vec![rule("", &["pods", "pods/ephemeralcontainers"], &["CREATE", "UPDATE"])]
 }
 
@@ -154,35 +160,29 @@ fn template_rules() -> Vec<RuleWithOperations> {
     ]
 }
 
-/// An update that changes no image never leaves the API server: with the webhook dead, Jobs still finish and namespaces
-/// still go. Each step is guarded by `has()`, because an error here would reject or skip the request.
-fn images_changed() -> MatchCondition {
-    let containers = "c, has(c.image) ? c.name + '=' + c.image : c.name";
-    let volumes = "v, has(v.image) && has(v.image.reference) ? v.name + '=' + v.image.reference : v.name";
-    let mut any = vec!["request.operation != 'UPDATE'".to_owned(), "oldObject == null".to_owned()];
-    for path in ["spec", "spec.template.spec", "spec.jobTemplate.spec.template.spec"] {
-        for (field, entry) in [
-            ("containers", containers),
-            ("initContainers", containers),
-            ("ephemeralContainers", containers),
-            ("volumes", volumes),
-        ] {
-            any.push(format!(
-                "{} != {}",
-                images("object", path, field, entry),
-                images("oldObject", path, field, entry)
-            ));
-        }
+/// Which requests are asked about at all. The API server takes 64 conditions, and of long expressions nothing.
+fn conditions(images: &[String]) -> Vec<MatchCondition> {
+    let mut conditions = vec![MatchCondition { name: "images-changed".to_owned(), expression: images_changed() }];
+    if let Some(may) = may_match(images.iter().map(String::as_str)) {
+        conditions.push(MatchCondition { name: "images-selected".to_owned(), expression: any_image(&may) });
     }
-    MatchCondition { name: "images-changed".to_owned(), expression: any.join(" || ") }
+    conditions
 }
 
-fn images(root: &str, path: &str, field: &str, entry: &str) -> String {
-    let mut at = root.to_owned();
-    let mut guards = Vec::new();
-    for step in path.split('.').chain([field]) {
-        at = format!("{at}.{step}");
-        guards.push(format!("has({at})"));
-    }
-    format!("({} ? {at}.map({entry}) : [])", guards.join(" && "))
+/// The selector that all of them have, if they have one.
+fn shared<'a>(gates: &[&'a Gate], of: impl Fn(&'a Gate) -> Option<&'a LabelSelector>) -> Option<&'a LabelSelector> {
+    let (first, rest) = gates.split_first()?;
+    let selector = of(first)?;
+    rest.iter().all(|gate| of(gate) == Some(selector)).then_some(selector)
+}
+
+/// A selector, less the exempt namespaces, by the one label that no tenant can forge.
+pub(super) fn exempting(installation: &Installation, own: Option<&LabelSelector>) -> LabelSelector {
+    let mut selector = own.cloned().unwrap_or_default();
+    selector.match_expressions.get_or_insert_with(Vec::new).push(LabelSelectorRequirement {
+        key: "kubernetes.io/metadata.name".to_owned(),
+        operator: "NotIn".to_owned(),
+        values: Some(installation.exempt_namespaces.clone()),
+    });
+    selector
 }

@@ -59,8 +59,11 @@ impl Scene {
             failure_policy: zastava_crds::policy::FailurePolicy::Fail,
             namespace_selector: None,
             pod_selector: None,
+            images: Vec::new(),
+            unmatched: zastava_crds::policy::Unmatched::Allow,
+            pins: false,
         };
-        let plan = Plan { observed_by: 1, kills: false, gates: vec![gate], pins: false };
+        let plan = Plan { observed_by: 1, kills: false, gates: vec![gate], ..Plan::default() };
         let resources = build(&installation, &plan, &owners, &outcome.trust, configured, false);
         Box::pin(self.applier.rollout(resources, &installation, &snapshot)).await.unwrap();
         self.server.writes();
