@@ -45,13 +45,13 @@ pub async fn run(arguments: Arguments, settings: OperatorSettings) -> anyhow::Re
     let client = Client::try_default().await.context("the API server's address and credentials")?;
     let namespace = arguments.pod_namespace.clone();
     let denied = networks::denied(&client).await;
-    let verifier = verifier(&settings, &denied)?;
+    let mut registry = Registry::default();
+    let verifier = verifier(&settings, &denied, &mut registry)?;
     let pull_secrets = pull_secrets(&settings);
     let installation = Arc::new(Installation::new(settings, &namespace, denied)?);
 
     let (metrics, finding_metrics, intake_metrics) =
         (Metrics::default(), FindingMetrics::default(), IntakeMetrics::default());
-    let mut registry = Registry::default();
     metrics.register(&mut registry);
     finding_metrics.register(&mut registry);
     intake_metrics.register(&mut registry);
@@ -215,10 +215,12 @@ fn about(leadership: Leadership, name: String) -> impl Fn() -> serde_json::Value
     }
 }
 
-fn verifier(settings: &OperatorSettings, denied: &[String]) -> anyhow::Result<Verifier> {
+fn verifier(settings: &OperatorSettings, denied: &[String], metrics: &mut Registry) -> anyhow::Result<Verifier> {
     let registries = settings.registries.configured.iter().map(RegistrySettings::from).collect();
     let bounds = VerifierSettings { concurrency: SCANS, ..VerifierSettings::default() };
-    Ok(Verifier::new(Registries::new(registries, denied)?, bounds))
+    let registries = Registries::new(registries, denied)?;
+    registries.register(metrics);
+    Ok(Verifier::new(registries, bounds))
 }
 
 fn pull_secrets(settings: &OperatorSettings) -> Vec<String> {

@@ -36,6 +36,28 @@ system:serviceaccount:{{ .Release.Namespace }}:zastava-operator
     - {protocol: TCP, port: 53}
 {{- end }}
 
+{{- /* Where the credentials of a cloud's registry come from: AWS's pod identity agent, Google's metadata server. */}}
+{{- define "zastava.egress.identity" -}}
+{{- $kinds := list }}
+{{- range .Values.registries.configured }}{{ with .credentials }}{{ $kinds = append $kinds . }}{{ end }}{{ end }}
+{{- if has "ECR" $kinds }}
+- to:
+    - ipBlock: {cidr: 169.254.170.23/32}
+  ports:
+    - {protocol: TCP, port: 80}
+{{- end }}
+{{- if has "GAR" $kinds }}
+- to:
+    - ipBlock: {cidr: 169.254.169.254/32}
+    # Where GKE's data plane sends what is meant for the address above.
+    - ipBlock: {cidr: 169.254.169.252/32}
+  ports:
+    - {protocol: TCP, port: 80}
+    - {protocol: TCP, port: 988}
+{{- end }}
+{{- end }}
+
+
 {{/* Egress to or ingress from a list of networks; the argument is a dict of cidrs, ports and way (to, from). */}}
 {{- define "zastava.cidrs" -}}
 - {{ .way }}:

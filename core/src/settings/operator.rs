@@ -63,6 +63,9 @@ pub struct AdmissionSettings {
     /// Taints that are tolerated.
     #[serde(default)]
     pub tolerations: Vec<Toleration>,
+    /// Labels of its pods beside Zastava's own, by which a cloud knows them.
+    #[serde(default)]
+    pub pod_labels: BTreeMap<String, String>,
 }
 
 /// How the observer is deployed.
@@ -136,7 +139,7 @@ cluster: c1
 exemptNamespaces: [kube-system]
 images: {webhook: 'r.example/w:1', observer: 'r.example/o:1', pullPolicy: IfNotPresent, pullSecrets: []}
 admission: {enabled: true, replicas: 2, timeoutSeconds: 10, priorityClassName: '', resources: {requests: {cpu: 50m}},
-  nodeSelector: {}, tolerations: []}
+  nodeSelector: {}, tolerations: [], podLabels: {azure.workload.identity/use: 'true'}}
 observer: {namespace: zastava-observer, priorityClassName: '', resources: {}, nodeSelector: {},
   tolerations: [{operator: Exists}], runtimeSocket: /run/containerd/containerd.sock, stateDirectory: /var/lib/zastava}
 registries: {configured: [{host: 'r.example:5000', plainHttp: true, ca: '', pullSecret: '', mirror: ''}], pullSecrets: {namespaces: []}}

@@ -37,6 +37,21 @@ pub struct ConfiguredRegistry {
     /// said in an entry of its own.
     #[serde(default)]
     pub mirror: String,
+    /// The cloud whose workload identity is exchanged for credentials, besides those of `pull_secret`; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CloudCredentials>,
+}
+
+/// A cloud that gives credentials for its registries to workloads it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum CloudCredentials {
+    /// Amazon ECR, by web identity, pod identity or keys in the environment.
+    Ecr,
+    /// Google Artifact Registry and gcr.io, by the metadata server.
+    Gar,
+    /// Azure Container Registry, by workload identity.
+    Acr,
 }
 
 /// Whose pull secrets may be read.
@@ -62,6 +77,9 @@ impl RegistriesSettings {
             if !hosts.insert(&entry.host) {
                 wrong("host", "is there twice", "keep one entry a host");
             }
+            if entry.credentials.is_some() && entry.plain_http {
+                wrong("credentials", "has credentials of a cloud, and plainHttp", "remove plainHttp");
+            }
             if entry.mirror.is_empty() {
                 continue;
             }
@@ -69,9 +87,9 @@ impl RegistriesSettings {
                 wrong("mirror", "has a mirror that is no host", "write it as host:port/path, without a scheme");
             }
             // The host itself is never asked then, so that what is said of it would be ignored.
-            if entry.plain_http || !entry.ca.is_empty() {
+            if entry.plain_http || !entry.ca.is_empty() || entry.credentials.is_some() {
                 let hint = "move them to an entry of the mirror's host";
-                wrong("mirror", "has a mirror, and plainHttp or ca beside it", hint);
+                wrong("mirror", "has a mirror, and plainHttp, ca or credentials beside it", hint);
             }
             let host = entry.mirror_host();
             if self.configured.iter().any(|other| other.host == host && !other.mirror.is_empty()) {

@@ -45,6 +45,8 @@ pub struct WebhookInstallation {
     pub timeout_seconds: i32,
     /// Its settings file, whole.
     pub settings: String,
+    /// Labels of its pods beside Zastava's own.
+    pub pod_labels: BTreeMap<String, String>,
     /// Where and with what it runs.
     pub placement: Placement,
 }
@@ -101,6 +103,7 @@ impl Installation {
                 replicas: admission.replicas,
                 timeout_seconds: admission.timeout_seconds,
                 settings: String::new(),
+                pod_labels: admission.pod_labels,
                 placement: Placement {
                     resources: admission.resources,
                     node_selector: admission.node_selector,

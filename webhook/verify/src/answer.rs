@@ -37,6 +37,8 @@ pub enum UnknownCause {
     Guarded,
     /// 401 or 403, whatever credentials were tried.
     Unauthorized,
+    /// A cloud gave no credentials for its registry.
+    CredentialExchange,
     /// 429.
     RateLimited,
     /// Any other answer that is no answer.
@@ -67,6 +69,10 @@ impl UnknownCause {
             Self::Guarded => "configure this registry in Zastava's settings if its address is meant",
             Self::Unauthorized => {
                 "give Zastava credentials for this repository: registries.pullSecrets.namespaces or a configured registry"
+            }
+            Self::CredentialExchange => {
+                "check the workload identity of Zastava's service accounts and its rights on this registry \
+                 (docs/admission/registries.md)"
             }
             Self::RateLimited => "try again later, or configure credentials or a mirror for this registry",
             Self::RegistryError => "look at the registry's log",

@@ -7,6 +7,7 @@
 pub mod answer;
 mod check;
 pub mod condition;
+pub mod credentials;
 mod discover;
 mod examine;
 #[cfg(test)]

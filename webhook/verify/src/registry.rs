@@ -14,7 +14,7 @@ use moka::future::Cache;
 use serde::Deserialize;
 use zastava_core::{
     egress::{Client, Guard, GuardError},
-    settings::registries::ConfiguredRegistry,
+    settings::registries::{CloudCredentials, ConfiguredRegistry},
 };
 use zastava_crds::digest::Sha256Digest;
 
@@ -22,13 +22,15 @@ use self::{
     auth::{Authorization, TokenKey, TokenLifetime},
     fetch::ContentKey,
     pause::Pauses,
-    requests::Requests,
 };
 pub(crate) use self::{
     content::{Child, Content, Layer, Manifest, Referrer, layers as layers_of, referrers as referrers_of},
+    fetch::{bounded, unanswered},
     referrers::Referrers,
+    requests::{Requests, What},
 };
 use crate::{
+    credentials::{self, CallerBuilder, Environment, ExchangeSettingsError, Held},
     image::ImageReference,
     keychain::{Credential, Keychain},
 };
@@ -56,6 +58,9 @@ pub struct RegistrySettings {
     /// credentials are those of the mirror's own name, and how it is reached is said in settings of its own.
     #[serde(default)]
     pub mirror: Option<String>,
+    /// The cloud that gives credentials for it, tried after those of the keychain.
+    #[serde(default)]
+    pub credentials: Option<CloudCredentials>,
 }
 
 impl From<&ConfiguredRegistry> for RegistrySettings {
@@ -65,6 +70,7 @@ impl From<&ConfiguredRegistry> for RegistrySettings {
             plain_http: configured.plain_http,
             ca_pem: Some(configured.ca.clone()).filter(|pem| !pem.is_empty()),
             mirror: Some(configured.mirror.clone()).filter(|mirror| !mirror.is_empty()),
+            credentials: configured.credentials,
         }
     }
 }
@@ -78,6 +84,8 @@ pub struct Registry {
 struct Inner {
     settings: HashMap<String, RegistrySettings>,
     clients: HashMap<String, Client>,
+    /// Credentials that clouds give, by host.
+    exchanged: HashMap<String, Arc<Held>>,
     default_client: Client,
     known: Cache<TokenKey, Authorization>,
     /// Which of several credentials the registry accepted last.
@@ -106,6 +114,14 @@ pub enum RegistryError {
         /// What went wrong.
         why: String,
     },
+    /// A cloud's credentials are asked for that can't be had.
+    #[error("registry {host}: {why}")]
+    Credentials {
+        /// Host of the entry.
+        host: String,
+        /// What is wrong with them.
+        why: ExchangeSettingsError,
+    },
     /// No guard can be made of the hosts and the denied networks.
     #[error("registries: {0}")]
     Guard(#[from] GuardError),
@@ -117,6 +133,7 @@ impl RegistryError {
         match self {
             Self::Ca { .. } => "registry_ca",
             Self::Client { .. } => "registry_client",
+            Self::Credentials { .. } => "registry_credentials",
             Self::Guard(error) => error.category(),
         }
     }
@@ -126,12 +143,29 @@ impl Registry {
     /// With these settings; a registry without any is asked over TLS, under the system's certificates, and must not be
     /// in one of the `denied_networks`.
     pub fn new(settings: Vec<RegistrySettings>, denied_networks: &[String]) -> Result<Self, RegistryError> {
+        Self::within(settings, denied_networks, &Environment::of_process())
+    }
+
+    /// The same where clouds put something else into the environment than into this process's.
+    pub fn within(
+        settings: Vec<RegistrySettings>,
+        denied_networks: &[String],
+        environment: &Environment,
+    ) -> Result<Self, RegistryError> {
         let mirrors: Vec<_> = settings.iter().filter_map(|entry| entry.mirror.as_deref()).map(host_of).collect();
         let hosts = settings.iter().map(|entry| entry.host.as_str()).chain(mirrors.iter().copied());
         let guard = Guard::new(denied_networks.iter().map(String::as_str), hosts)?;
-        let mut clients = HashMap::new();
+        let requests = Requests::default();
+        let callers = CallerBuilder::new(denied_networks, &requests);
+        let (mut clients, mut exchanged) = (HashMap::new(), HashMap::new());
         for entry in &settings {
             clients.insert(entry.host.clone(), client::build(Some(entry), &guard)?);
+            if let Some(kind) = entry.credentials {
+                let host = entry.host.clone();
+                let exchange = credentials::exchange(kind, &host, environment, &callers)
+                    .map_err(|why| RegistryError::Credentials { host: host.clone(), why })?;
+                exchanged.insert(host.clone(), Held::new(&host, exchange));
+            }
         }
         for mirror in mirrors {
             if !clients.contains_key(mirror) {
@@ -147,15 +181,23 @@ impl Registry {
         let inner = Inner {
             settings: settings.into_iter().map(|entry| (entry.host.clone(), entry)).collect(),
             clients,
+            exchanged,
             // One that nobody configured leads us to no configured one either.
             default_client: client::build(None, &guard.strict())?,
             known,
             accepted: Cache::builder().max_capacity(MAX_TOKENS).time_to_live(CONTENT_TTL).build(),
             content,
             pauses: Pauses::default(),
-            requests: Requests::default(),
+            requests,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_exchange(mut self, host: &str, exchange: Arc<dyn credentials::Exchange>) -> Self {
+        let inner = Arc::get_mut(&mut self.inner).expect("it was just made");
+        inner.exchanged.insert(host.to_owned(), Held::new(host, exchange));
+        self
     }
 
     /// Shows what registries are asked: `zastava_registry_requests_total`.
@@ -176,7 +218,8 @@ impl Registry {
         // Docker Hub's references and its registry have different names.
         let dialled = if host == "docker.io" { "registry-1.docker.io" } else { host };
         let credentials = keychain.lookup(host, &name);
-        let scope = Scope::of(host, &credentials);
+        let exchanged = inner.exchanged.get(host).cloned();
+        let scope = Scope::of(host, &credentials, exchanged.is_some());
         Repository {
             client: inner.clients.get(host).unwrap_or(&inner.default_client).clone(),
             registry: self.clone(),
@@ -184,6 +227,7 @@ impl Registry {
             base: format!("{scheme}://{dialled}/v2/{name}"),
             name,
             credentials,
+            exchanged,
             scope,
         }
     }
@@ -200,10 +244,14 @@ fn host_of(mirror: &str) -> &str {
 pub struct Scope(Sha256Digest);
 
 impl Scope {
-    fn of(host: &str, credentials: &[Credential]) -> Self {
+    fn of(host: &str, credentials: &[Credential], is_exchanged: bool) -> Self {
         let mut text = format!("{host}\0");
         for credential in credentials {
             credential.write_identity(&mut text);
+        }
+        // Whatever they are at the moment, they are Zastava's own.
+        if is_exchanged {
+            text.push_str("exchanged\0");
         }
         Self(Sha256Digest::of(text.as_bytes()))
     }
@@ -218,6 +266,8 @@ pub(crate) struct Repository {
     base: String,
     name: String,
     credentials: Vec<Credential>,
+    /// Tried after the others.
+    exchanged: Option<Arc<Held>>,
     scope: Scope,
 }
 

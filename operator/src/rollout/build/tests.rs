@@ -188,6 +188,18 @@ fn the_webhook_is_restricted_and_its_settings_make_new_pods() {
 }
 
 #[test]
+fn a_cloud_knows_the_webhooks_pods_by_labels_that_take_no_other_ones_place() {
+    let mut installation = installation();
+    for (key, value) in [("azure.workload.identity/use", "true"), ("app.kubernetes.io/component", "other")] {
+        installation.webhook.pod_labels.insert(key.to_owned(), value.to_owned());
+    }
+    let template = webhook::build(&installation, &owners().release).deployment.spec.unwrap().template;
+    let labels = template.metadata.unwrap().labels.unwrap();
+    assert_eq!(labels["azure.workload.identity/use"], "true");
+    assert_eq!(labels["app.kubernetes.io/component"], "webhook");
+}
+
+#[test]
 fn children_bear_labels_of_a_fixed_list() {
     let deployment = built(&plan(vec![gate("a")]), false, false).webhook.unwrap().deployment;
     let keys: Vec<_> = deployment.labels().keys().cloned().collect();

@@ -124,7 +124,7 @@ fn deployment(installation: &Installation, metadata: ObjectMeta) -> Deployment {
             }),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(Component::Webhook.labels(installation)),
+                    labels: Some(pod_labels(installation)),
                     annotations: Some(config_hash(&webhook.settings)),
                     ..ObjectMeta::default()
                 }),
@@ -134,6 +134,13 @@ fn deployment(installation: &Installation, metadata: ObjectMeta) -> Deployment {
         }),
         status: None,
     }
+}
+
+/// Zastava's own labels select its pods, so that no other takes their place.
+fn pod_labels(installation: &Installation) -> BTreeMap<String, String> {
+    let mut labels = installation.webhook.pod_labels.clone();
+    labels.extend(Component::Webhook.labels(installation));
+    labels
 }
 
 fn container(installation: &Installation, mounts: Vec<VolumeMount>) -> Container {

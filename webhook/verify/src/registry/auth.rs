@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::{Repository, Scope, fetch, requests::What};
 use crate::{
     answer::{Unknown, UnknownCause},
+    credentials::Fresh,
     keychain::Credential,
 };
 
@@ -86,9 +87,14 @@ impl Repository {
         self.registry
             .inner
             .known
-            .try_get_with(self.token_key(credential), self.answer(&challenge, self.credentials.get(credential)).boxed())
+            .try_get_with(self.token_key(credential), self.answer(&challenge, credential).boxed())
             .await
             .map_err(|shared| (*shared).clone())
+    }
+
+    /// How many credentials there are, those of a cloud included.
+    pub(super) fn credentials_to_try(&self) -> usize {
+        self.credentials.len() + usize::from(self.exchanged.is_some())
     }
 
     fn challenge(&self, headers: &HeaderMap) -> Result<Challenge, Unknown> {
@@ -111,7 +117,28 @@ impl Repository {
         if basic { Ok(Challenge::Basic) } else { Err(unauthorized("without a challenge")) }
     }
 
-    async fn answer(&self, challenge: &Challenge, credential: Option<&Credential>) -> Result<Authorization, Unknown> {
+    async fn answer(&self, challenge: &Challenge, credential: usize) -> Result<Authorization, Unknown> {
+        if let Some(credential) = self.credentials.get(credential) {
+            return self.answer_with(challenge, Some(credential)).await;
+        }
+        let Some(held) = &self.exchanged else { return self.answer_with(challenge, None).await };
+        // What a cloud gave for this registry is told to nobody else, whatever realm the registry names.
+        if let Challenge::Bearer { realm, .. } = challenge
+            && Url::parse(&self.base).map(|base| base.origin()) != Ok(realm.origin())
+        {
+            return Err(self.unauthorized("its token realm is on another host, where exchanged credentials don't go"));
+        }
+        let Fresh { credential, ends, .. } = held.credential().await?;
+        let mut authorization = self.answer_with(challenge, Some(&credential)).await?;
+        authorization.lifetime = authorization.lifetime.min(ends.duration_since(tokio::time::Instant::now()));
+        Ok(authorization)
+    }
+
+    async fn answer_with(
+        &self,
+        challenge: &Challenge,
+        credential: Option<&Credential>,
+    ) -> Result<Authorization, Unknown> {
         match (challenge, credential) {
             (Challenge::Basic, Some(Credential::Basic { .. })) => {
                 let header = basic(credential).ok_or_else(|| self.unauthorized("these credentials can't be sent"))?;

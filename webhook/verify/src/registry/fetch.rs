@@ -180,7 +180,7 @@ impl Repository {
         let mut known = self.known_authorization(start).await;
         let mut response = self.send(url.clone(), what, known.as_ref()).await?;
         let mut last = None;
-        for credential in start..self.credentials.len().max(start + 1) {
+        for credential in start..self.credentials_to_try().max(start + 1) {
             if !matches!(response.status().as_u16(), 401 | 403) {
                 if credential > 0 {
                     self.registry.inner.accepted.insert(self.scope.clone(), credential).await;
@@ -253,7 +253,7 @@ fn answer(result: Result<Content, Missing>) -> Answer<Content> {
 }
 
 /// The body, if it is no longer than `limit`: counted while it comes, whatever the header says.
-pub(super) async fn bounded(response: &mut Response, host: &str, limit: usize) -> Result<Bytes, Unknown> {
+pub(crate) async fn bounded(response: &mut Response, host: &str, limit: usize) -> Result<Bytes, Unknown> {
     let too_large = || Unknown::new(UnknownCause::TooLarge, format!("{host} sends more than {limit} bytes"));
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large());
@@ -269,7 +269,7 @@ pub(super) async fn bounded(response: &mut Response, host: &str, limit: usize) -
 }
 
 /// A request that brought no answer.
-pub(super) fn unanswered(host: &str, error: EgressError) -> Unknown {
+pub(crate) fn unanswered(host: &str, error: EgressError) -> Unknown {
     match error {
         EgressError::Refused(refused) => Unknown::new(UnknownCause::Guarded, format!("{host}: {refused}")),
         EgressError::Redirect { .. } => Unknown::new(UnknownCause::RegistryError, format!("{host}: {error}")),

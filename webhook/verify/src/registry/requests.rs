@@ -11,11 +11,13 @@ use zastava_core::egress::EgressError;
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
-pub(super) enum What {
+pub(crate) enum What {
     Manifest,
     Blob,
     Referrers,
     Token,
+    /// Of credentials, with a cloud's services.
+    Exchange,
 }
 
 impl What {
@@ -29,7 +31,7 @@ impl What {
             }
             Self::Blob => "application/octet-stream, */*",
             Self::Referrers => "application/vnd.oci.image.index.v1+json",
-            Self::Token => "application/json",
+            Self::Token | Self::Exchange => "application/json",
         }
     }
 }
@@ -55,7 +57,7 @@ struct Labels {
 
 /// The counters; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Requests(Family<Labels, Counter>);
+pub(crate) struct Requests(Family<Labels, Counter>);
 
 impl Requests {
     pub(super) fn register(&self, registry: &mut Registry) {
@@ -63,7 +65,7 @@ impl Requests {
         registry.register("zastava_registry_requests", help, self.0.clone());
     }
 
-    pub(super) fn count(&self, what: What, sent: &std::result::Result<Response, EgressError>) {
+    pub(crate) fn count(&self, what: What, sent: &std::result::Result<Response, EgressError>) {
         let result = match sent {
             Ok(response) => match response.status().as_u16() {
                 200..=299 => Result::Answered,

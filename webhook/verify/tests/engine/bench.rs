@@ -115,6 +115,7 @@ pub fn verifier(hosts: &[&str]) -> Verifier {
         plain_http: true,
         ca_pem: None,
         mirror: None,
+        credentials: None,
     });
     Verifier::new(Registry::new(settings.collect(), &[]).unwrap(), VerifierSettings::default())
 }

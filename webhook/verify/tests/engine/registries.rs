@@ -31,6 +31,7 @@ fn entry(host: &str, mirror: Option<&str>) -> RegistrySettings {
         plain_http: mirror.is_none(),
         ca_pem: None,
         mirror: mirror.map(str::to_owned),
+        credentials: None,
     }
 }
 
