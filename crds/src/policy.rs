@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     admission::{
         AdmissionSpec, Attestation, Authority, Digests, FailurePolicy, Key, KeyRef, Keyless, OnUnavailable, Sbom,
-        SbomFormat, Signature, TransparencyLog, Unmatched, VerdictSpec,
+        SbomFormat, Signature, TransparencyLog, TrustRootRef, Unmatched, VerdictSpec,
     },
     exception::{ExceptionMatch, PolicyException},
     runtime::{DriftAction, DriftSpec, KillClass, Libraries, PostureSpec, ProcessesSpec, RuntimeSpec},

@@ -160,9 +160,7 @@ impl Index {
         let deleted: HashSet<_> = self.deleted.iter().cloned().collect();
         let policies = self.policies.iter();
         Snapshot {
-            policies: policies
-                .map(|(uid, p)| (uid.clone(), Standing::compile(p, |key| self.keys.resolve(key))))
-                .collect(),
+            policies: policies.map(|(uid, p)| (uid.clone(), Standing::compile(p, &self.keys))).collect(),
             deleted,
             platforms: self.platforms(),
         }

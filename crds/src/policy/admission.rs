@@ -117,7 +117,10 @@ impl Signature {
         .message("an authority is a key or a keyless identity: set exactly one of key and keyless"),
     validation = Rule::new("!has(self.keyless) || !has(self.transparencyLog) || self.transparencyLog == 'Require'")
         .message("keyless signatures live by the transparency log: transparencyLog Ignore goes with key only")
-        .field_path(".transparencyLog")
+        .field_path(".transparencyLog"),
+    validation = Rule::new("!has(self.trustRoot) || (has(self.key) && has(self.transparencyLog) && self.transparencyLog == 'Require')")
+        .message("trustRoot beside key says which log is meant: it goes with transparencyLog Require; for keyless set keyless.trustRoot")
+        .field_path(".trustRoot")
 )]
 pub struct Authority {
     /// A public key.
@@ -129,6 +132,10 @@ pub struct Authority {
     /// Whether a signature needs an entry in a transparency log. Absent: Ignore for a key, Require for keyless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transparency_log: Option<TransparencyLog>,
+    /// For a key with transparencyLog Require: the trusted root (Sigstore's trusted_root.json) that knows the log, in a
+    /// ConfigMap of Zastava's namespace. Absent: the bundled public-good root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_root: Option<TrustRootRef>,
 }
 
 /// A public key (P-256, P-384, Ed25519 or RSA): exactly one of its three places.
@@ -181,13 +188,33 @@ pub struct Keyless {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub subject: Option<String>,
-    /// Subject as a glob, anchored at both ends.
+    /// Subject as a glob, anchored at both ends: `*` stays within one path segment, `**` does not, all else is literal.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub subject_glob: Option<String>,
     /// A trusted root (Sigstore's trusted_root.json) in a ConfigMap of Zastava's namespace. Absent: the bundled public-good root.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trust_root: Option<KeyRef>,
+    pub trust_root: Option<TrustRootRef>,
+}
+
+/// An entry of a ConfigMap in Zastava's namespace that holds a trusted root (Sigstore's trusted_root.json, 256 KiB at most).
+/// Absent: the bundled public-good root.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustRootRef {
+    /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Name of the entry.
+    #[serde(default = "TrustRootRef::default_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+impl TrustRootRef {
+    fn default_key() -> String {
+        "trusted_root.json".to_owned()
+    }
 }
 
 /// Whether a signature needs an entry in a transparency log. Absent: Ignore for a key, Require for keyless.

@@ -1,22 +1,11 @@
 //! What this version refuses instead of ignoring: a field that can't be honoured stalls the policy (reason NotSupported).
 
-use super::{Digests, Libraries, ScanTrigger, TransparencyLog, ZastavaPolicySpec};
+use super::{Digests, Libraries, ScanTrigger, ZastavaPolicySpec};
 
 /// Paths of the fields of `spec` that this version can't honour yet, in the order of the schema.
 pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
     let mut fields = Vec::new();
     if let Some(admission) = &spec.admission {
-        for (s, signature) in admission.signatures.iter().enumerate() {
-            for (a, authority) in signature.authorities.iter().enumerate() {
-                let at = format!("spec.admission.signatures[{s}].authorities[{a}]");
-                if authority.keyless.is_some() {
-                    fields.push(format!("{at}.keyless"));
-                }
-                if authority.key.is_some() && authority.transparency_log == Some(TransparencyLog::Require) {
-                    fields.push(format!("{at}.transparencyLog: Require"));
-                }
-            }
-        }
         if !admission.base_images.is_empty() {
             fields.push("spec.admission.baseImages".to_owned());
         }

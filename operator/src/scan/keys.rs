@@ -1,11 +1,11 @@
-//! Whose signature on a bill of materials counts, with keys read at the moment of use.
+//! Whose signature on a bill of materials counts, with keys and trust roots read at the moment of use.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt as _};
-use zastava_crds::policy::{AdmissionSpec, Key, KeyRef, Signature, ZastavaPolicy};
-use zastava_verify::requirement::{PolicyRequirements, SignatureRequirement};
+use zastava_crds::policy::{AdmissionSpec, Authority, Key, Signature, TrustRootRef, ZastavaPolicy};
+use zastava_verify::requirement::{PolicyRequirements, SignatureRequirement, TrustRoot, TrustStore};
 
 use super::{source::Unavailable, terms::is_in_force};
 
@@ -48,73 +48,107 @@ impl Signers {
         client: &Client,
         namespace: &str,
     ) -> Result<Arc<SignatureRequirement>, Unavailable> {
-        let mut pems = BTreeMap::new();
-        for key in self.signature.authorities.iter().filter_map(|authority| authority.key.as_ref()) {
-            if let Some((source, entry)) = source(key) {
-                let pem = read(client, namespace, source, entry).await.map_err(|why| {
-                    let message = format!("policy {}, signatures[{}]: {why}", self.policy, self.signature.name);
-                    Unavailable { category: "key", message, retry_after: None }
-                })?;
-                pems.insert((source, entry.key.clone()), pem);
-            }
+        let mut held = Held::default();
+        for place in self.signature.authorities.iter().flat_map(places) {
+            let text = read(client, namespace, &place).await.map_err(|why| {
+                let message = format!("policy {}, signatures[{}]: {why}", self.policy, self.signature.name);
+                Unavailable { category: "key", message, retry_after: None }
+            })?;
+            held.texts.insert(place, text);
         }
-        self.assemble(|key| match (&key.pem, source(key)) {
-            (Some(pem), _) => Ok(pem.clone()),
-            (None, Some((source, entry))) => {
-                pems.get(&(source, entry.key.clone())).cloned().ok_or_else(|| "was not read".to_owned())
-            }
-            (None, None) => Err("names no key: set one of pem, secretRef and configMapRef".to_owned()),
-        })
+        self.assemble(&held)
     }
 
-    fn assemble(
-        &self,
-        resolve: impl FnMut(&Key) -> Result<String, String>,
-    ) -> Result<Arc<SignatureRequirement>, Unavailable> {
+    fn assemble(&self, store: &impl TrustStore) -> Result<Arc<SignatureRequirement>, Unavailable> {
         let unusable = |why: String| Unavailable { category: "key", message: why, retry_after: None };
         // The one entry alone: a key of another that can't be read is no reason not to scan.
         let spec = AdmissionSpec { signatures: vec![self.signature.clone()], sbom: None, ..self.spec.clone() };
-        let requirements = PolicyRequirements::from_spec(&self.policy, "", 0, &spec, resolve)
+        let requirements = PolicyRequirements::from_spec(&self.policy, "", 0, &spec, store)
             .map_err(|error| unusable(format!("policy {}: {error}", self.policy)))?;
         let signature = requirements.and_then(|all| all.signatures().first().cloned());
         signature.map(Arc::new).ok_or_else(|| unusable(format!("policy {} asks for no signature", self.policy)))
     }
 }
 
-/// An object that holds keys, in Zastava's namespace.
+/// An entry of an object in Zastava's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    kind: Kind,
+    object: String,
+    entry: String,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Source<'a> {
-    Secret(&'a str),
-    ConfigMap(&'a str),
+enum Kind {
+    Secret,
+    ConfigMap,
 }
 
-fn source(key: &Key) -> Option<(Source<'_>, &KeyRef)> {
-    let secret = key.secret_ref.as_ref().map(|r| (Source::Secret(&r.name), r));
-    secret.or_else(|| key.config_map_ref.as_ref().map(|r| (Source::ConfigMap(&r.name), r)))
+fn place_of_key(key: &Key) -> Option<Place> {
+    let secret = key.secret_ref.as_ref().map(|reference| (Kind::Secret, reference));
+    let (kind, reference) = secret.or_else(|| key.config_map_ref.as_ref().map(|r| (Kind::ConfigMap, r)))?;
+    Some(Place { kind, object: reference.name.clone(), entry: reference.key.clone() })
 }
 
-async fn read(client: &Client, namespace: &str, source: Source<'_>, entry: &KeyRef) -> Result<String, String> {
-    let (name, object, value) = match source {
-        Source::Secret(name) => (name, format!("Secret {namespace}/{name}"), "admission.keySecrets"),
-        Source::ConfigMap(name) => (name, format!("ConfigMap {namespace}/{name}"), "admission.keyConfigMaps"),
+fn place_of_root(root: &TrustRootRef) -> Place {
+    Place { kind: Kind::ConfigMap, object: root.name.clone(), entry: root.key.clone() }
+}
+
+/// All that an authority refers to.
+fn places(authority: &Authority) -> impl Iterator<Item = Place> {
+    let keyless = authority.keyless.as_ref().and_then(|keyless| keyless.trust_root.as_ref());
+    let roots = [authority.trust_root.as_ref(), keyless];
+    authority.key.as_ref().and_then(place_of_key).into_iter().chain(roots.into_iter().flatten().map(place_of_root))
+}
+
+/// What was read.
+#[derive(Default)]
+struct Held {
+    texts: BTreeMap<Place, String>,
+}
+
+impl Held {
+    fn text(&self, place: &Place) -> Result<String, String> {
+        self.texts.get(place).cloned().ok_or_else(|| "was not read".to_owned())
+    }
+}
+
+impl TrustStore for Held {
+    fn key(&self, key: &Key) -> Result<String, String> {
+        match (&key.pem, place_of_key(key)) {
+            (Some(pem), _) => Ok(pem.clone()),
+            (None, Some(place)) => self.text(&place),
+            (None, None) => Err("names no key: set one of pem, secretRef and configMapRef".to_owned()),
+        }
+    }
+
+    fn trust_root(&self, reference: &TrustRootRef) -> Result<Arc<TrustRoot>, String> {
+        let text = self.text(&place_of_root(reference))?;
+        TrustRoot::from_json(&text).map(Arc::new).map_err(|error| error.to_string())
+    }
+}
+
+async fn read(client: &Client, namespace: &str, place: &Place) -> Result<String, String> {
+    let Place { kind, object: name, entry } = place;
+    let (object, value) = match kind {
+        Kind::Secret => (format!("Secret {namespace}/{name}"), "admission.keySecrets"),
+        Kind::ConfigMap => (format!("ConfigMap {namespace}/{name}"), "admission.keyConfigMaps"),
     };
     let text = async {
-        Ok::<_, kube::Error>(match source {
-            Source::Secret(_) => {
+        Ok::<_, kube::Error>(match kind {
+            Kind::Secret => {
                 let secret: Option<Secret> = Api::namespaced(client.clone(), namespace).get_opt(name).await?;
-                secret.map(|secret| secret.data.and_then(|mut data| data.remove(&entry.key)).map(|bytes| bytes.0))
+                secret.map(|secret| secret.data.and_then(|mut data| data.remove(entry)).map(|bytes| bytes.0))
             }
-            Source::ConfigMap(_) => {
+            Kind::ConfigMap => {
                 let map: Option<ConfigMap> = Api::namespaced(client.clone(), namespace).get_opt(name).await?;
-                map.map(|map| map.data.and_then(|mut data| data.remove(&entry.key)).map(String::into_bytes))
+                map.map(|map| map.data.and_then(|mut data| data.remove(entry)).map(String::into_bytes))
             }
         })
     };
     match tokio::time::timeout(READ_TIMEOUT, text).await {
-        Ok(Ok(Some(Some(bytes)))) => {
-            String::from_utf8(bytes).map_err(|_| format!("{object}: {:?} is no PEM public key", entry.key))
-        }
-        Ok(Ok(Some(None))) => Err(format!("{object} has no entry {:?}", entry.key)),
+        Ok(Ok(Some(Some(bytes)))) => String::from_utf8(bytes).map_err(|_| format!("{object}: {entry:?} is no text")),
+        Ok(Ok(Some(None))) => Err(format!("{object} has no entry {entry:?}")),
         Ok(Ok(None)) => Err(format!("{object} does not exist: create it")),
         Ok(Err(kube::Error::Api(status))) if status.code == 403 => {
             Err(format!("{object} can't be read: list it in {value} of the chart's values"))
@@ -170,7 +204,9 @@ mod tests {
     fn a_text_that_is_no_key_is_told_with_its_place() {
         let policies = [policy("only", &serde_json::json!({"signatures": [signature("release")]}))];
         let signers = Signers::of(&policies, &["only".to_owned()]).unwrap();
-        let error = signers.assemble(|_| Ok("no key".to_owned())).unwrap_err();
+        let place = Place { kind: Kind::Secret, object: "cosign".to_owned(), entry: "cosign.pub".to_owned() };
+        let held = Held { texts: [(place, "no key".to_owned())].into() };
+        let error = signers.assemble(&held).unwrap_err();
         assert!(error.message.contains("policy only") && error.message.contains("signatures[release]"), "{error}");
     }
 }

@@ -10,6 +10,7 @@ use zastava_crds::digest::Sha256Digest;
 use zastava_verify::{
     image::{ImageReference, Platform, Platforms},
     keychain::Keychain,
+    requirement::ResolvedAuthority,
     sbom::{Judgement, SbomVerdict, VerifiedSbom},
     verdict::Refusal,
     verifier::Verifier,
@@ -69,7 +70,7 @@ impl RegistrySource {
     async fn sbom(&self, pinned: &ImageReference, signers: &Signers, node: Option<&str>) -> Result<Read, Unavailable> {
         let requirement = signers.requirement(&self.client, &self.namespace).await?;
         let platforms = self.platforms(node).await;
-        let fingerprints = requirement.authorities().iter().map(|a| a.key.fingerprint().clone()).collect();
+        let fingerprints = requirement.authorities().iter().map(ResolvedAuthority::fingerprint).collect();
         let key = (pinned.written().to_owned(), platforms.clone(), requirement.name().to_owned(), fingerprints);
         let fetch = async {
             let keychain = self.keychain().await;

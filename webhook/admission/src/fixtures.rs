@@ -30,7 +30,7 @@ use zastava_verify::{
     answer::{Unknown, UnknownCause},
     image::{ImageReference, Platforms},
     keychain::Keychain,
-    requirement::PolicyRequirements,
+    requirement::{Inline, PolicyRequirements},
     verdict::{Refusal, RefusalReason, UnknownVerdict},
 };
 
@@ -232,8 +232,7 @@ impl Bench {
             "spec": spec,
         }))
         .unwrap();
-        self.policies
-            .insert(uid.to_owned(), Standing::compile(&policy, |key| key.pem.clone().ok_or("no key".to_owned())));
+        self.policies.insert(uid.to_owned(), Standing::compile(&policy, &Inline));
         self.world.publish(Snapshot {
             policies: self.policies.clone(),
             deleted: HashSet::from(["gone".to_owned()]),

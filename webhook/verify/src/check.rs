@@ -1,90 +1,50 @@
-//! Keyed signatures: whether exactly one of the given keys signed a statement about exactly this image.
+//! Signatures: whether an accepted key or identity signed a statement about exactly this image.
 //!
-//! This is the narrow path for `transparencyLog: Ignore`: sigstore-verify refuses a key-signed bundle without log entry or
-//! timestamp (`MissingSigningTimeEvidence`), which is what cosign writes offline. Keys come from the policy alone: a
-//! certificate or key hint in a bundle is not looked at. Nothing of a payload is read before its signature holds.
+//! Keys without a log take the narrow path of [`keyed`]: sigstore-verify refuses a key-signed bundle that has neither log
+//! entry nor timestamp, which is what cosign writes offline. All else goes through sigstore-verify. Keys come from the
+//! policy alone: a key or hint in a bundle is not looked at.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, de::IgnoredAny};
-use sigstore_types::{DsseEnvelope, SignatureBytes, Subject};
+mod bundle;
+mod identity;
+mod keyed;
+mod legacy;
+mod logged;
+mod rejected;
+mod statement;
+
+use sigstore_types::{
+    Artifact, Bundle, DsseEnvelope, HashAlgorithm, MessageDigest, MessageSignature, Sha256Hash, SignatureBytes,
+    SignatureContent,
+};
 use zastava_crds::digest::Sha256Digest;
 
-use crate::requirement::ResolvedAuthority;
-
-/// The predicate of a signature as cosign 3 writes it.
-pub(crate) const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
-const IN_TOTO: &str = "application/vnd.in-toto+json";
-const STATEMENTS: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
-const SIMPLE_SIGNING: &str = "cosign container image signature";
-// The bounds that sigstore-go took after CVE-2024-45395.
-const MAX_LOG_ENTRIES: usize = 32;
-const MAX_SUBJECTS: usize = 1024;
-const MAX_SUBJECT_DIGESTS: usize = 32;
-
-/// Why something that was found is no signature for the image, from a closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::IntoStaticStr, strum::Display)]
-pub(crate) enum Rejected {
-    /// It can't be read.
-    #[strum(serialize = "malformed")]
-    Malformed,
-    /// None of the accepted keys made it.
-    #[strum(serialize = "made by another key")]
-    OtherKey,
-    /// An accepted key signed it, for another image.
-    #[strum(serialize = "made for another image")]
-    OtherImage,
-    /// An accepted key signed it, and it says something else than asked.
-    #[strum(serialize = "an attestation of another type")]
-    OtherPredicate,
-    /// More subjects, digests or log entries than allowed.
-    #[strum(serialize = "over the bounds")]
-    TooLarge,
-    /// A kind that is not verified, such as a signature over the bytes of a file.
-    #[strum(serialize = "of a kind that is not verified")]
-    Unsupported,
-}
-
-/// What is asked of a signed statement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Wanted<'a> {
-    /// cosign's signature.
-    Signature,
-    /// A bill of materials in any form that is read.
-    Sbom,
-    /// Exactly this predicate type.
-    Predicate(&'a str),
-}
-
-impl Wanted<'_> {
-    pub(crate) fn accepts(self, predicate_type: &str) -> bool {
-        match self {
-            Self::Signature => predicate_type == SIGN_PREDICATE,
-            Self::Sbom => is_sbom(predicate_type),
-            Self::Predicate(exact) => predicate_type == exact,
-        }
-    }
-}
-
-/// Predicate types of bills of materials: as cosign and other attestors write them, with or without a version.
-fn is_sbom(predicate_type: &str) -> bool {
-    ["https://cyclonedx.org/bom", "https://spdx.dev/Document"]
-        .iter()
-        .filter_map(|known| predicate_type.strip_prefix(known))
-        .any(|rest| rest.is_empty() || rest.starts_with("/v"))
-}
+use self::{bundle::Content, identity::Keyless};
+pub(crate) use self::{bundle::is_bundle, rejected::Rejected, statement::Wanted};
+use crate::{
+    blob::Blob,
+    registry::Annotations,
+    requirement::{AuthorityKind, ResolvedAuthority, Signer},
+};
 
 /// A signed statement about the image: who signed it, and its bytes. Only the checks below make one.
 #[derive(Debug)]
 pub(crate) struct Signed {
-    /// Indexes of the authorities whose keys signed it; never empty.
-    by: Vec<usize>,
+    /// Never empty.
+    by: Vec<By>,
     payload: Vec<u8>,
 }
 
+/// A signer, and the authority (by index) under which it is accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
+    pub(crate) authority: usize,
+    pub(crate) signer: Signer,
+}
+
 impl Signed {
-    /// Who signed, among those it was checked against.
-    pub(crate) fn by<'a>(&self, keys: &'a [ResolvedAuthority]) -> impl Iterator<Item = &'a ResolvedAuthority> {
-        self.by.iter().filter_map(|index| keys.get(*index))
+    /// Who signed, and under which of the authorities it was checked against.
+    pub(crate) fn by(&self) -> &[By] {
+        &self.by
     }
 
     /// What was signed.
@@ -93,148 +53,151 @@ impl Signed {
     }
 }
 
-/// A bundle as far as it concerns a keyed check; log entries are counted and not read.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Bundle {
-    media_type: String,
-    #[serde(default)]
-    verification_material: Material,
-    dsse_envelope: Option<DsseEnvelope>,
-    message_signature: Option<IgnoredAny>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Material {
-    #[serde(default)]
-    tlog_entries: Vec<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Statement {
-    #[serde(rename = "_type")]
-    type_: String,
-    predicate_type: String,
-    subject: Vec<Subject>,
-}
-
-#[derive(Deserialize)]
-struct SimpleSigning {
-    critical: Critical,
-}
-
-#[derive(Deserialize)]
-struct Critical {
-    #[serde(rename = "type")]
-    type_: String,
-    image: SignedImage,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct SignedImage {
-    docker_manifest_digest: String,
-}
-
 /// A Sigstore bundle of any version, with a DSSE envelope.
 pub(crate) fn bundle(
     bytes: &[u8],
     wanted: Wanted<'_>,
     image: &Sha256Digest,
-    keys: &[ResolvedAuthority],
+    authorities: &[ResolvedAuthority],
 ) -> Result<Signed, Rejected> {
-    let bundle: Bundle = serde_json::from_slice(bytes).map_err(|_| Rejected::Malformed)?;
-    if !is_bundle(&bundle.media_type) {
-        return Err(Rejected::Malformed);
-    }
-    if bundle.verification_material.tlog_entries.len() > MAX_LOG_ENTRIES {
-        return Err(Rejected::TooLarge);
-    }
-    match (bundle.dsse_envelope, bundle.message_signature) {
-        (Some(envelope), None) => dsse(&envelope, wanted, image, keys),
-        (None, Some(_)) => Err(Rejected::Unsupported),
-        _ => Err(Rejected::Malformed),
-    }
+    let content = bundle::content(bytes)?;
+    let Content::Envelope(envelope) = &content else { return Err(Rejected::Unsupported) };
+    dsse(envelope, wanted, image, authorities, || bundle::strictly(bytes, &content))
 }
 
-/// A bare DSSE envelope, as legacy `.att` tags carry it.
+/// A DSSE envelope, as legacy `.att` tags carry it, with what stands beside it.
 pub(crate) fn envelope(
     bytes: &[u8],
+    beside: &Annotations,
     wanted: Wanted<'_>,
     image: &Sha256Digest,
-    keys: &[ResolvedAuthority],
+    authorities: &[ResolvedAuthority],
 ) -> Result<Signed, Rejected> {
     let envelope: DsseEnvelope = serde_json::from_slice(bytes).map_err(|_| Rejected::Malformed)?;
-    dsse(&envelope, wanted, image, keys)
+    let fold = || legacy::fold(SignatureContent::DsseEnvelope(envelope.clone()), beside);
+    dsse(&envelope, wanted, image, authorities, fold)
 }
 
-/// A legacy signature: `payload` is the layer's bytes, `signature` its annotation.
+/// A legacy signature: `payload` is the layer's bytes.
 pub(crate) fn simple_signing(
     payload: &[u8],
-    signature: &str,
+    beside: &Annotations,
     image: &Sha256Digest,
-    keys: &[ResolvedAuthority],
+    authorities: &[ResolvedAuthority],
 ) -> Result<Signed, Rejected> {
-    let signature = SignatureBytes::new(STANDARD.decode(signature.trim()).map_err(|_| Rejected::Malformed)?);
-    let by = signers(payload, &signature, keys)?;
-    let document: SimpleSigning = serde_json::from_slice(payload).map_err(|_| Rejected::Malformed)?;
-    if document.critical.type_ != SIMPLE_SIGNING {
-        return Err(Rejected::OtherPredicate);
-    }
-    if document.critical.image.docker_manifest_digest != image.as_str() {
-        return Err(Rejected::OtherImage);
-    }
+    let signature = legacy::signature(beside)?;
+    let fold = || {
+        // cosign hashes with SHA-256 whatever the key, and the digest says so.
+        let digest = sigstore_crypto::sha256(payload);
+        let digest = MessageDigest::new(HashAlgorithm::Sha2256, (&digest).into());
+        let message = MessageSignature::new(signature.clone()).with_message_digest(digest);
+        legacy::fold(SignatureContent::MessageSignature(message), beside)
+    };
+    let sealed = Sealed { message: Message::Bytes(payload), signature: &signature, artifact: Artifact::Blob(payload) };
+    let by = sealed.signers(authorities, fold)?;
+    statement::simple_signing(payload, image)?;
     Ok(Signed { by, payload: payload.to_vec() })
+}
+
+/// A bundle about a blob: its own signature, or a statement whose subject it is, with the predicate type.
+pub(crate) fn blob(
+    bytes: &[u8],
+    blob: Blob<'_>,
+    digest: &Sha256Digest,
+    authorities: &[ResolvedAuthority],
+) -> Result<(Vec<By>, Option<String>), Rejected> {
+    let content = bundle::content(bytes)?;
+    let whole = || bundle::strictly(bytes, &content);
+    match &content {
+        Content::Envelope(envelope) => {
+            let by = Sealed::envelope(envelope, &envelope.pae(), digest)?.signers(authorities, whole)?;
+            let predicate_type = statement::about(&envelope.payload_type, envelope.payload.as_bytes(), digest)?;
+            Ok((by, Some(predicate_type)))
+        }
+        Content::Message(message) => {
+            let (signed, artifact) = match blob {
+                Blob::Bytes(bytes) => (Message::Bytes(bytes), Artifact::Blob(bytes)),
+                Blob::Digest(digest) => (Message::Digest(digest), Artifact::from(hash(digest)?)),
+            };
+            let sealed = Sealed { message: signed, signature: &message.signature, artifact };
+            Ok((sealed.signers(authorities, whole)?, None))
+        }
+    }
+}
+
+fn hash(digest: &Sha256Digest) -> Result<Sha256Hash, Rejected> {
+    Sha256Hash::from_hex(digest.hex()).map_err(|_| Rejected::Malformed)
 }
 
 fn dsse(
     envelope: &DsseEnvelope,
     wanted: Wanted<'_>,
     image: &Sha256Digest,
-    keys: &[ResolvedAuthority],
+    authorities: &[ResolvedAuthority],
+    whole: impl FnOnce() -> Result<Bundle, Rejected>,
 ) -> Result<Signed, Rejected> {
-    let by = signers(&envelope.pae(), &envelope.signature.sig, keys)?;
-    if envelope.payload_type != IN_TOTO {
-        return Err(Rejected::OtherPredicate);
-    }
+    let by = Sealed::envelope(envelope, &envelope.pae(), image)?.signers(authorities, whole)?;
     let payload = envelope.payload.as_bytes();
-    let statement: Statement = serde_json::from_slice(payload).map_err(|_| Rejected::Malformed)?;
-    if !STATEMENTS.contains(&statement.type_.as_str()) {
-        return Err(Rejected::Malformed);
-    }
-    if statement.subject.len() > MAX_SUBJECTS || statement.subject.iter().any(|s| digests(s) > MAX_SUBJECT_DIGESTS) {
-        return Err(Rejected::TooLarge);
-    }
-    if !wanted.accepts(&statement.predicate_type) {
-        return Err(Rejected::OtherPredicate);
-    }
-    let names_image =
-        |subject: &Subject| subject.digest.sha256.as_ref().is_some_and(|hash| hash.to_hex() == image.hex());
-    if !statement.subject.iter().any(names_image) {
-        return Err(Rejected::OtherImage);
-    }
+    statement::statement(&envelope.payload_type, payload, wanted, image)?;
     Ok(Signed { by, payload: payload.to_vec() })
 }
 
-fn digests(subject: &Subject) -> usize {
-    let digest = &subject.digest;
-    usize::from(digest.sha256.is_some()) + usize::from(digest.sha512.is_some()) + digest.other.len()
+/// What a key without a log signed.
+enum Message<'a> {
+    Bytes(&'a [u8]),
+    Digest(&'a Sha256Digest),
 }
 
-/// The authorities whose keys made this signature over these bytes; never none.
-fn signers(message: &[u8], signature: &SignatureBytes, keys: &[ResolvedAuthority]) -> Result<Vec<usize>, Rejected> {
-    let by: Vec<_> = keys
-        .iter()
-        .enumerate()
-        .filter(|(_, authority)| authority.key.verifies(message, signature))
-        .map(|(index, _)| index)
-        .collect();
-    if by.is_empty() { Err(Rejected::OtherKey) } else { Ok(by) }
+/// A signature, what it is over, and what it is to be about.
+struct Sealed<'a> {
+    message: Message<'a>,
+    signature: &'a SignatureBytes,
+    artifact: Artifact<'a>,
 }
 
-/// Media types of bundles, v0.1 to v0.3.
-pub(crate) fn is_bundle(media_type: &str) -> bool {
-    media_type.parse::<sigstore_types::MediaType>().is_ok()
+impl<'a> Sealed<'a> {
+    fn envelope(envelope: &'a DsseEnvelope, pae: &'a [u8], subject: &Sha256Digest) -> Result<Self, Rejected> {
+        let artifact = Artifact::from(hash(subject)?);
+        Ok(Self { message: Message::Bytes(pae), signature: &envelope.signature.sig, artifact })
+    }
+
+    /// The authorities that signed; never none. `whole` is made when one of them needs a certificate or a log.
+    fn signers(
+        &self,
+        authorities: &[ResolvedAuthority],
+        whole: impl FnOnce() -> Result<Bundle, Rejected>,
+    ) -> Result<Vec<By>, Rejected> {
+        let (mut by, mut rejected) = (Vec::new(), Vec::new());
+        let (mut logged, mut keyless) = (Vec::new(), Vec::new());
+        for (index, authority) in authorities.iter().enumerate() {
+            match authority.kind() {
+                AuthorityKind::Key(key) => match keyed::signer(&self.message, self.signature, key) {
+                    Ok(signer) => by.push(By { authority: index, signer }),
+                    Err(why) => rejected.push(why),
+                },
+                AuthorityKind::LoggedKey { key, root } => logged.push((index, key, root)),
+                AuthorityKind::Keyless { identity, root } => keyless.push(Keyless { index, identity, root }),
+            }
+        }
+        if !logged.is_empty() || !keyless.is_empty() {
+            match whole() {
+                Ok(bundle) => {
+                    for (index, key, root) in logged {
+                        match logged::signer(&self.artifact, &bundle, key, root) {
+                            Ok(signer) => by.push(By { authority: index, signer }),
+                            Err(why) => rejected.push(why),
+                        }
+                    }
+                    if !keyless.is_empty() {
+                        match identity::signers(&self.artifact, &bundle, &keyless) {
+                            Ok(signers) => by.extend(signers),
+                            Err(why) => rejected.push(why),
+                        }
+                    }
+                }
+                Err(why) => rejected.push(why),
+            }
+        }
+        if by.is_empty() { Err(rejected.into_iter().max().unwrap_or(Rejected::OtherKey)) } else { Ok(by) }
+    }
 }

@@ -7,11 +7,11 @@ use zastava_crds::digest::Sha256Digest;
 
 use crate::{
     answer::{Answer, Unknown, UnknownCause},
-    check::{self, Rejected, Signed, Wanted},
+    check::{self, By, Rejected, Signed, Wanted},
     condition::{Pool, Unmet},
     discover::{Candidate, Discovered, Form},
-    registry::Repository,
-    requirement::{AttestationRequirement, SignatureRequirement},
+    registry::{Annotations, Repository},
+    requirement::{AttestationRequirement, SignatureRequirement, Signers, standing},
     sbom::Header,
     verdict::RefusalReason,
 };
@@ -95,7 +95,9 @@ impl<'a> Ask<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Who signed, by what they signed: one group for signatures, one a document for all else.
-    groups: BTreeMap<Option<Sha256Digest>, Group>,
+    groups: BTreeMap<Option<Sha256Digest>, Signers>,
+    /// Authorities behind the largest group.
+    signers: usize,
     /// What was found and does not count.
     pub(crate) rejected: BTreeMap<Rejected, usize>,
     /// Documents under accepted keys that are not acceptable, and why.
@@ -104,12 +106,6 @@ pub(crate) struct Tally {
     pub(crate) other_types: usize,
     pub(crate) notation: usize,
     met: Option<Met>,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    /// Labels by the key's fingerprint: the threshold counts distinct keys.
-    keys: BTreeMap<Sha256Digest, String>,
 }
 
 /// An ask that is met.
@@ -125,9 +121,9 @@ impl Tally {
         self.met
     }
 
-    /// Distinct keys that signed, at most.
+    /// Distinct authorities that signed the same, at most.
     pub(crate) fn signers(&self) -> usize {
-        self.groups.values().map(|group| group.keys.len()).max().unwrap_or(0)
+        self.signers
     }
 
     /// Things found that are not what was asked.
@@ -157,11 +153,18 @@ impl Tally {
             Ask::Sbom { .. } | Ask::Attestation(_) => Some(Sha256Digest::of(signed.payload())),
         };
         let group = self.groups.entry(document).or_default();
-        for authority in signed.by(ask.signed_by().authorities()) {
-            group.keys.insert(authority.key.fingerprint().clone(), authority.label.clone());
+        for By { authority, signer } in signed.by() {
+            let under = group.entry(signer.clone()).or_default();
+            if !under.contains(authority) {
+                under.push(*authority);
+            }
         }
-        if group.keys.len() >= ask.signed_by().threshold() {
-            let signed_by = group.keys.values().cloned().collect();
+        let authorities = ask.signed_by().authorities();
+        let standing = standing(group, authorities);
+        self.signers = self.signers.max(standing);
+        if standing >= ask.signed_by().threshold() {
+            let label = |signer, under: &Vec<usize>| authorities.get(*under.first()?).map(|a| a.label_of(signer));
+            let signed_by = group.iter().filter_map(|(signer, under)| label(signer, under)).collect();
             self.met = Some(Met { signed_by, sbom: header.map(|header| (header, signed)) });
         }
         Ok(())
@@ -173,7 +176,8 @@ impl Tally {
 pub(crate) struct Examination {
     pub(crate) tallies: Vec<Tally>,
     pub(crate) unknown: Vec<Unknown>,
-    seen: HashSet<(Sha256Digest, Option<String>)>,
+    /// By all that a check depends on: the same bytes with another certificate beside them are another signature.
+    seen: HashSet<(Sha256Digest, Annotations)>,
 }
 
 impl Examination {
@@ -200,7 +204,7 @@ impl Examination {
         }
         let mut fresh = Vec::new();
         for candidate in &discovered.candidates {
-            if self.seen.insert((candidate.layer.digest.clone(), candidate.layer.signature.clone()))
+            if self.seen.insert((candidate.layer.digest.clone(), candidate.layer.beside.clone()))
                 && self.concerns(asks, candidate)
             {
                 fresh.push(candidate.clone());
@@ -269,14 +273,11 @@ impl Examination {
             if tally.met.is_some() || !could_be(ask, candidate) || candidate.layer.size > ask.limit() {
                 continue;
             }
-            let keys = ask.signed_by().authorities();
+            let (authorities, beside) = (ask.signed_by().authorities(), &candidate.layer.beside);
             let signed = match candidate.form {
-                Form::Bundle => check::bundle(bytes, ask.wanted(), image, keys),
-                Form::Envelope => check::envelope(bytes, ask.wanted(), image, keys),
-                Form::SimpleSigning => match &candidate.layer.signature {
-                    Some(signature) => check::simple_signing(bytes, signature, image, keys),
-                    None => Err(Rejected::Malformed),
-                },
+                Form::Bundle => check::bundle(bytes, ask.wanted(), image, authorities),
+                Form::Envelope => check::envelope(bytes, beside, ask.wanted(), image, authorities),
+                Form::SimpleSigning => check::simple_signing(bytes, beside, image, authorities),
             };
             if let Err(unknown) = tally.count(ask, pool, signed).await {
                 self.unknown.push(unknown);

@@ -5,6 +5,7 @@
 //! [`check`] holds it against [`requirement`] and its [`condition`]s → [`verdict`].
 
 pub mod answer;
+pub mod blob;
 mod check;
 pub mod condition;
 pub mod credentials;

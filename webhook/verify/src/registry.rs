@@ -24,7 +24,7 @@ use self::{
     pause::Pauses,
 };
 pub(crate) use self::{
-    content::{Child, Content, Layer, Manifest, Referrer, layers as layers_of, referrers as referrers_of},
+    content::{Annotations, Child, Content, Layer, Manifest, Referrer, layers as layers_of, referrers as referrers_of},
     fetch::{bounded, unanswered},
     referrers::Referrers,
     requests::{Requests, What},

@@ -1,17 +1,33 @@
-//! What an image must prove, with keys already parsed: a requirement that asks nothing can't be built.
+//! What an image must prove, with keys and trust roots already parsed: a requirement that asks nothing can't be built.
+
+use std::collections::BTreeSet;
 
 use zastava_crds::{
     digest::Sha256Digest,
-    policy::{AdmissionSpec, Key, SbomFormat, TransparencyLog},
+    policy::{AdmissionSpec, SbomFormat},
 };
 
-pub use crate::requirement::{
+pub use self::{
     attestation::{AttestationRequirement, check_conditions},
+    authority::{AuthorityKind, ResolvedAuthority, Signer},
+    identity::{Identity, IdentityError, Subject},
     key::{KeyError, PublicKey},
+    store::{Inline, TrustStore},
+    trust_root::{MAX_TRUST_ROOT, TrustRoot, TrustRootError},
+};
+pub(crate) use self::{
+    identity::shown,
+    threshold::{Signers, standing},
 };
 
 mod attestation;
+mod authority;
+mod identity;
 mod key;
+mod resolve;
+mod store;
+mod threshold;
+mod trust_root;
 
 /// The policy that asks, as a verdict is bound to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,27 +38,18 @@ pub struct PolicyIdentity {
     pub uid: String,
     /// Its generation.
     pub generation: i64,
-    /// Hash of what its `secretRef`s and `configMapRef`s resolved to: a rotated key must not meet an old verdict.
+    /// Hash of what its references resolved to: a rotated key or trust root must not meet an old verdict.
     keys: Sha256Digest,
 }
 
 impl PolicyIdentity {
-    /// Hash over all keys of the policy.
+    /// Hash over all keys, identities and trust roots of the policy.
     pub fn keys(&self) -> &Sha256Digest {
         &self.keys
     }
 }
 
-/// Who may sign.
-#[derive(Clone, Debug)]
-pub struct ResolvedAuthority {
-    /// Its public key.
-    pub key: PublicKey,
-    /// How messages name it: where the key came from, and its fingerprint's first digits.
-    pub label: String,
-}
-
-/// One entry of `signatures`: at least one authority, and a threshold that distinct keys can reach.
+/// One entry of `signatures`: at least one authority, and a threshold that distinct authorities can reach.
 #[derive(Clone, Debug)]
 pub struct SignatureRequirement {
     name: String,
@@ -81,20 +88,36 @@ pub enum RequirementError {
         /// What is wrong with it, and the fix.
         why: String,
     },
+    /// An identity that names nobody, or everybody.
+    #[error("{field}: {why}")]
+    Identity {
+        /// Path of the field under `spec.admission`.
+        field: String,
+        /// What is wrong with it, and the fix.
+        why: String,
+    },
+    /// A trust root can't be had, read or used.
+    #[error("{field}: {why}")]
+    TrustRoot {
+        /// Path of the field under `spec.admission`.
+        field: String,
+        /// What is wrong with it, and the fix.
+        why: String,
+    },
     /// A field that can't be honoured.
     #[error("{field} is not supported by this version")]
     Unsupported {
         /// Path of the field under `spec.admission`.
         field: String,
     },
-    /// Fewer distinct keys than the threshold asks for.
-    #[error("signatures[{name}]: threshold {threshold} can't be reached with {keys} distinct keys")]
+    /// Fewer distinct keys and identities than the threshold asks for.
+    #[error("signatures[{name}]: threshold {threshold} can't be reached with {keys} distinct keys and identities")]
     Threshold {
         /// Name of the entry.
         name: String,
         /// As written.
         threshold: usize,
-        /// Distinct keys.
+        /// Distinct keys and identities.
         keys: usize,
     },
     /// `signedBy` names no entry.
@@ -128,6 +151,8 @@ impl RequirementError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Key { .. } => "key",
+            Self::Identity { .. } => "identity",
+            Self::TrustRoot { .. } => "trust_root",
             Self::Unsupported { .. } => "unsupported",
             Self::Threshold { .. } => "threshold",
             Self::SignedBy { .. } => "signed_by",
@@ -138,18 +163,16 @@ impl RequirementError {
 }
 
 impl SignatureRequirement {
-    /// A requirement that `threshold` distinct keys among `authorities` have signed.
+    /// A requirement that `threshold` distinct ones among `authorities` have signed.
     pub fn new(
         name: impl Into<String>,
         authorities: Vec<ResolvedAuthority>,
         threshold: usize,
     ) -> Result<Self, RequirementError> {
         let name = name.into();
-        let mut fingerprints: Vec<_> = authorities.iter().map(|a| a.key.fingerprint()).collect();
-        fingerprints.sort();
-        fingerprints.dedup();
-        if threshold == 0 || fingerprints.len() < threshold {
-            return Err(RequirementError::Threshold { name, threshold, keys: fingerprints.len() });
+        let distinct: BTreeSet<_> = authorities.iter().map(ResolvedAuthority::who).collect();
+        if threshold == 0 || distinct.len() < threshold {
+            return Err(RequirementError::Threshold { name, threshold, keys: distinct.len() });
         }
         Ok(Self { name, authorities, threshold })
     }
@@ -164,40 +187,28 @@ impl SignatureRequirement {
         &self.authorities
     }
 
-    /// How many distinct keys must have signed; never 0.
+    /// How many distinct authorities must have signed; never 0.
     pub fn threshold(&self) -> usize {
         self.threshold
     }
 }
 
 impl PolicyRequirements {
-    /// From a policy's `admission`. `resolve` gives the PEM text of a key (from `pem`, a Secret or a ConfigMap), or why it
-    /// can't. `None`: this policy asks for no proof (it may still ask for a digest).
+    /// From a policy's `admission`, with what it refers to looked up in `store`. `None`: this policy asks for no proof (it
+    /// may still ask for a digest).
     pub fn from_spec(
         name: &str,
         uid: &str,
         generation: i64,
         spec: &AdmissionSpec,
-        mut resolve: impl FnMut(&Key) -> Result<String, String>,
+        store: &impl TrustStore,
     ) -> Result<Option<Self>, RequirementError> {
         let mut signatures = Vec::with_capacity(spec.signatures.len());
         for entry in &spec.signatures {
-            let mut authorities = Vec::with_capacity(entry.authorities.len());
-            for (a, authority) in entry.authorities.iter().enumerate() {
-                let field = format!("signatures[{}].authorities[{a}]", entry.name);
-                let Some(key) = &authority.key else {
-                    return Err(RequirementError::Unsupported { field: format!("{field}.keyless") });
-                };
-                if authority.transparency_log == Some(TransparencyLog::Require) {
-                    return Err(RequirementError::Unsupported { field: format!("{field}.transparencyLog: Require") });
-                }
-                let bad = |why| RequirementError::Key { field: format!("{field}.key"), why };
-                let key = resolve(key)
-                    .map_err(bad)
-                    .and_then(|pem| PublicKey::from_pem(&pem).map_err(|e| bad(e.to_string())))?;
-                let label = format!("{field} ({})", key.short());
-                authorities.push(ResolvedAuthority { key, label });
-            }
+            let field = |a| format!("signatures[{}].authorities[{a}]", entry.name);
+            let authorities = entry.authorities.iter().enumerate();
+            let authorities = authorities.map(|(a, one)| resolve::authority(&field(a), one, store));
+            let authorities = authorities.collect::<Result<_, _>>()?;
             let threshold = usize::try_from(entry.threshold).unwrap_or(usize::MAX);
             signatures.push(SignatureRequirement::new(&entry.name, authorities, threshold)?);
         }
@@ -272,7 +283,7 @@ fn keys_hash(signatures: &[SignatureRequirement]) -> Sha256Digest {
     for signature in signatures {
         text.extend([signature.name.as_str(), "\n", &signature.threshold.to_string(), "\n"]);
         for authority in &signature.authorities {
-            text.push_str(authority.key.fingerprint().as_str());
+            text.push_str(authority.fingerprint().as_str());
             text.push('\n');
         }
     }

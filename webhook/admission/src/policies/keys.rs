@@ -1,16 +1,22 @@
-//! Public keys that policies name in Zastava's namespace. Of a Secret only what a policy names is kept, and only if it
-//! is a public key: a private key beside it is never held.
+//! Public keys and trust roots that policies name in Zastava's namespace. Of a named object only public keys and, if it is
+//! a ConfigMap, trusted roots are kept: a private key beside them is never held.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use zastava_crds::policy::{AdmissionSpec, Key, KeyRef};
+use zastava_crds::policy::{AdmissionSpec, Key, KeyRef, TrustRootRef};
+use zastava_verify::requirement::{MAX_TRUST_ROOT, TrustRoot, TrustStore};
 
 const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----";
+/// Stands in the media type of every trusted root.
+const TRUSTED_ROOT: &str = "application/vnd.dev.sigstore.trustedroot";
 /// Bytes of one key at most, as for `pem` in the spec.
 const MAX_KEY: usize = 4096;
 
-/// An object that holds keys.
+/// An object that holds keys or trust roots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
     /// A Secret, by name.
@@ -24,8 +30,12 @@ pub enum Source {
 pub enum Entry {
     /// A public key, PEM.
     Key(String),
-    /// It is there, and is no public key.
-    NotAKey,
+    /// A trusted root.
+    TrustRoot(Arc<TrustRoot>),
+    /// It means to be a trusted root, and is none to verify with.
+    BadTrustRoot(String),
+    /// It is there, and is none of these.
+    Other,
 }
 
 /// What is known of a source.
@@ -57,10 +67,16 @@ impl Source {
     }
 }
 
-/// The objects that a policy's keys are in.
+/// The objects that a policy's keys and trust roots are in.
 pub fn sources(admission: &AdmissionSpec) -> BTreeSet<Source> {
     let authorities = admission.signatures.iter().flat_map(|signature| &signature.authorities);
-    authorities.filter_map(|authority| authority.key.as_ref()).filter_map(|key| source(key).map(|(s, _)| s)).collect()
+    let sources = authorities.flat_map(|authority| {
+        let key = authority.key.as_ref().and_then(source).map(|(source, _)| source);
+        let keyless = authority.keyless.as_ref().and_then(|keyless| keyless.trust_root.as_ref());
+        let roots = [authority.trust_root.as_ref(), keyless].into_iter().flatten();
+        key.into_iter().chain(roots.map(|root| Source::ConfigMap(root.name.clone())))
+    });
+    sources.collect()
 }
 
 fn source(key: &Key) -> Option<(Source, &KeyRef)> {
@@ -73,23 +89,33 @@ impl Content {
     pub fn of_secret(secret: Option<Secret>) -> Self {
         let Some(secret) = secret else { return Self::Absent };
         let entries = secret.data.unwrap_or_default().into_iter();
-        Self::Entries(entries.map(|(name, bytes)| (name, Entry::read(&bytes.0))).collect())
+        Self::Entries(entries.map(|(name, bytes)| (name, Entry::of_secret(&bytes.0))).collect())
     }
 
     /// Of a ConfigMap.
     pub fn of_config_map(map: Option<ConfigMap>) -> Self {
         let Some(map) = map else { return Self::Absent };
         let entries = map.data.unwrap_or_default().into_iter();
-        Self::Entries(entries.map(|(name, text)| (name, Entry::read(text.as_bytes()))).collect())
+        Self::Entries(entries.map(|(name, text)| (name, Entry::of_config_map(&text))).collect())
     }
 }
 
 impl Entry {
-    fn read(bytes: &[u8]) -> Self {
+    fn of_secret(bytes: &[u8]) -> Self {
         let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= MAX_KEY);
         match text {
             Some(text) if text.trim_start().starts_with(PUBLIC_KEY) => Self::Key(text.to_owned()),
-            _ => Self::NotAKey,
+            _ => Self::Other,
+        }
+    }
+
+    fn of_config_map(text: &str) -> Self {
+        if !text.trim_start().starts_with('{') || !text.contains(TRUSTED_ROOT) {
+            return Self::of_secret(text.as_bytes());
+        }
+        match TrustRoot::from_json(text) {
+            Ok(root) => Self::TrustRoot(Arc::new(root)),
+            Err(error) => Self::BadTrustRoot(error.to_string()),
         }
     }
 }
@@ -129,26 +155,43 @@ impl Keyring {
         self.sources.values().all(|content| *content != Content::Pending)
     }
 
-    /// The PEM text of a key, or why it can't be had and what to do.
-    pub fn resolve(&self, key: &Key) -> Result<String, String> {
-        if let Some(pem) = &key.pem {
-            return Ok(pem.clone());
-        }
-        let Some((source, reference)) = source(key) else {
-            return Err("names no key: set one of pem, secretRef and configMapRef".to_owned());
-        };
+    /// An entry, or why it can't be had and what to do; with how messages name its object.
+    fn entry(&self, source: &Source, key: &str) -> (String, Result<&Entry, String>) {
         let object = source.describe(&self.namespace);
-        match self.sources.get(&source).unwrap_or(&Content::Pending) {
+        let entry = match self.sources.get(source).unwrap_or(&Content::Pending) {
             Content::Pending => Err(format!("{object} is being read: try again")),
             Content::Absent => Err(format!("{object} does not exist: create it")),
             Content::Unreadable(why) => Err(format!("{object} can't be read: {why}")),
-            Content::Entries(entries) => match entries.get(&reference.key) {
-                Some(Entry::Key(pem)) => Ok(pem.clone()),
-                Some(Entry::NotAKey) => {
-                    Err(format!("{object}: {:?} is no PEM public key of at most 4 KiB", reference.key))
-                }
-                None => Err(format!("{object} has no entry {:?}", reference.key)),
-            },
+            Content::Entries(entries) => entries.get(key).ok_or_else(|| format!("{object} has no entry {key:?}")),
+        };
+        (object, entry)
+    }
+}
+
+impl TrustStore for Keyring {
+    fn key(&self, key: &Key) -> Result<String, String> {
+        if let Some(pem) = &key.pem {
+            return Ok(pem.clone());
+        }
+        let Some((source, KeyRef { key, .. })) = source(key) else {
+            return Err("names no key: set one of pem, secretRef and configMapRef".to_owned());
+        };
+        match self.entry(&source, key) {
+            (_, Ok(Entry::Key(pem))) => Ok(pem.clone()),
+            (object, Ok(_)) => Err(format!("{object}: {key:?} is no PEM public key of at most 4 KiB")),
+            (_, Err(why)) => Err(why),
+        }
+    }
+
+    fn trust_root(&self, TrustRootRef { name, key }: &TrustRootRef) -> Result<Arc<TrustRoot>, String> {
+        match self.entry(&Source::ConfigMap(name.clone()), key) {
+            (_, Ok(Entry::TrustRoot(root))) => Ok(root.clone()),
+            (object, Ok(Entry::BadTrustRoot(why))) => Err(format!("{object}: {key:?}: {why}")),
+            (object, Ok(_)) => {
+                let most = MAX_TRUST_ROOT / 1024;
+                Err(format!("{object}: {key:?} is no trusted_root.json of at most {most} KiB: put one there"))
+            }
+            (_, Err(why)) => Err(why),
         }
     }
 }
@@ -174,17 +217,40 @@ mod tests {
         let source = Source::Secret("cosign".to_owned());
         assert_eq!(keys.name(&BTreeSet::from([source.clone()])).0, std::slice::from_ref(&source));
         assert!(!keys.settled());
-        assert!(keys.resolve(&in_secret("cosign", "cosign.pub")).unwrap_err().contains("is being read"));
+        assert!(keys.key(&in_secret("cosign", "cosign.pub")).unwrap_err().contains("is being read"));
         let pem = format!("{PUBLIC_KEY}\nabc");
         let private = "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----";
         assert!(
             keys.learn(&source, Content::of_secret(Some(secret(&[("cosign.pub", &pem), ("cosign.key", private)]))))
         );
         assert!(keys.settled());
-        assert_eq!(keys.resolve(&in_secret("cosign", "cosign.pub")).unwrap(), pem);
-        assert!(keys.resolve(&in_secret("cosign", "cosign.key")).unwrap_err().contains("no PEM public key"));
+        assert_eq!(keys.key(&in_secret("cosign", "cosign.pub")).unwrap(), pem);
+        assert!(keys.key(&in_secret("cosign", "cosign.key")).unwrap_err().contains("no PEM public key"));
         assert!(!format!("{keys:?}").contains("PRIVATE"));
-        assert!(keys.resolve(&in_secret("other", "cosign.pub")).is_err(), "an object that was not named is not read");
+        assert!(keys.key(&in_secret("other", "cosign.pub")).is_err(), "an object that was not named is not read");
+    }
+
+    #[test]
+    fn a_trusted_root_is_read_from_a_config_map_alone() {
+        let mut keys = Keyring::new("zastava-system");
+        let (map, secret_too) = (Source::ConfigMap("fulcio".to_owned()), Source::Secret("fulcio".to_owned()));
+        keys.name(&BTreeSet::from([map.clone(), secret_too.clone()]));
+        let root = format!(
+            r#"{{"mediaType": "{TRUSTED_ROOT}+json;version=0.1", "tlogs": [], "ctlogs": [], "certificateAuthorities": [],
+            "timestampAuthorities": []}}"#
+        );
+        keys.learn(&secret_too, Content::of_secret(Some(secret(&[("trusted_root.json", &root)]))));
+        let reference = |key: &str| TrustRootRef { name: "fulcio".to_owned(), key: key.to_owned() };
+        assert!(keys.trust_root(&reference("trusted_root.json")).unwrap_err().contains("is being read"));
+        let broken = root.replace("[]", "{}");
+        let large = root.replace("[]", &format!("[{}]", " ".repeat(MAX_TRUST_ROOT)));
+        let data = [("trusted_root.json", &root), ("broken", &broken), ("large", &large), ("text", &"hi".to_owned())];
+        let data = data.map(|(name, text)| (name.to_owned(), text.clone())).into();
+        keys.learn(&map, Content::of_config_map(Some(ConfigMap { data: Some(data), ..ConfigMap::default() })));
+        assert!(keys.trust_root(&reference("trusted_root.json")).is_ok());
+        assert!(keys.trust_root(&reference("broken")).unwrap_err().contains("not a trusted_root.json"));
+        assert!(keys.trust_root(&reference("large")).unwrap_err().contains("more than"));
+        assert!(keys.trust_root(&reference("text")).unwrap_err().contains("put one there"));
     }
 
     #[test]
@@ -194,9 +260,9 @@ mod tests {
         keys.name(&BTreeSet::from([source.clone()]));
         keys.learn(&source, Content::of_secret(Some(secret(&[("cosign.pub", PUBLIC_KEY)]))));
         assert!(!keys.learn(&source, Content::Unreadable("503".to_owned())));
-        assert!(keys.resolve(&in_secret("cosign", "cosign.pub")).is_ok());
+        assert!(keys.key(&in_secret("cosign", "cosign.pub")).is_ok());
         assert!(keys.learn(&source, Content::of_secret(None)));
-        assert!(keys.resolve(&in_secret("cosign", "cosign.pub")).unwrap_err().contains("does not exist"));
+        assert!(keys.key(&in_secret("cosign", "cosign.pub")).unwrap_err().contains("does not exist"));
         assert_eq!(keys.name(&BTreeSet::new()).1, [source]);
     }
 }

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use zastava_crds::{
     canonical,
     digest::Sha256Digest,
-    policy::{Digests, FailurePolicy, Key, LabelSelector, Mode, PolicyException, Unmatched, ZastavaPolicy, supported},
+    policy::{Digests, FailurePolicy, LabelSelector, Mode, PolicyException, Unmatched, ZastavaPolicy, supported},
     wire::event::PolicyRef,
 };
 use zastava_verify::{
     image::ImageReference,
-    requirement::{PolicyRequirements, RequirementError},
+    requirement::{PolicyRequirements, RequirementError, TrustStore},
 };
 
 use super::globs::Globs;
@@ -122,17 +122,17 @@ impl Standing {
         }
     }
 
-    /// Compiles a policy; `key` gives the PEM text that a key or its reference stands for.
-    pub fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, String>) -> Self {
+    /// Compiles a policy, with what it refers to looked up in `store`.
+    pub fn compile(policy: &ZastavaPolicy, store: &impl TrustStore) -> Self {
         let name = policy.name_any();
-        match compile(policy, key) {
+        match compile(policy, store) {
             Ok(policy) => Self::InForce(Arc::new(policy)),
             Err(reason) => Self::Skipped { name, reason },
         }
     }
 }
 
-fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, String>) -> Result<Policy, String> {
+fn compile(policy: &ZastavaPolicy, store: &impl TrustStore) -> Result<Policy, String> {
     let spec = &policy.spec;
     if spec.suspend {
         return Err("spec.suspend is true".to_owned());
@@ -166,7 +166,7 @@ fn compile(policy: &ZastavaPolicy, key: impl FnMut(&Key) -> Result<String, Strin
         &uid,
         policy.metadata.generation.unwrap_or_default(),
         admission,
-        key,
+        store,
     ) {
         Ok(Some(requirements)) => Requirements::Proof(Arc::new(requirements)),
         Ok(None) => Requirements::DigestOnly,

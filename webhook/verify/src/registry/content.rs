@@ -51,10 +51,25 @@ pub(crate) struct Layer {
     pub(crate) media_type: String,
     pub(crate) digest: Sha256Digest,
     pub(crate) size: u64,
-    /// `dev.cosignproject.cosign/signature`.
-    pub(crate) signature: Option<String>,
+    /// What stands beside it.
+    pub(crate) beside: Annotations,
     /// What its publisher says the predicate is: a hint for what to fetch, and no more.
     pub(crate) predicate_type: Option<String>,
+}
+
+/// What cosign's legacy layout keeps beside a layer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Annotations {
+    /// `dev.cosignproject.cosign/signature`.
+    pub(crate) signature: Option<String>,
+    /// `dev.sigstore.cosign/certificate`, PEM.
+    pub(crate) certificate: Option<String>,
+    /// `dev.sigstore.cosign/chain`, PEM.
+    pub(crate) chain: Option<String>,
+    /// `dev.sigstore.cosign/bundle`: the log's promise.
+    pub(crate) log: Option<String>,
+    /// `dev.sigstore.cosign/rfc3161timestamp`.
+    pub(crate) timestamp: Option<String>,
 }
 
 /// Which of the forms a document has: one that has both is read differently by different readers (CVE-2021-41190).
@@ -163,7 +178,13 @@ pub(crate) fn layers(content: &Content) -> Result<Vec<Layer>, Unknown> {
             media_type: descriptor.media_type().to_string(),
             digest: sha256(descriptor)?,
             size: descriptor.size(),
-            signature: of_layer("dev.cosignproject.cosign/signature"),
+            beside: Annotations {
+                signature: of_layer("dev.cosignproject.cosign/signature"),
+                certificate: of_layer("dev.sigstore.cosign/certificate"),
+                chain: of_layer("dev.sigstore.cosign/chain"),
+                log: of_layer("dev.sigstore.cosign/bundle"),
+                timestamp: of_layer("dev.sigstore.cosign/rfc3161timestamp"),
+            },
             predicate_type: of_layer("predicateType").or_else(|| of_manifest("dev.sigstore.bundle.predicateType")),
         })
     };

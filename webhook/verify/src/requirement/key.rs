@@ -1,7 +1,9 @@
 //! Public keys: P-256, P-384, Ed25519 and RSA from 2,048 bits.
 
-use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key};
-use sigstore_types::{DerPublicKey, SignatureBytes};
+use sigstore_crypto::{
+    KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key, verify_signature_prehashed,
+};
+use sigstore_types::{DerPublicKey, HashAlgorithm, SignatureBytes};
 use zastava_crds::digest::Sha256Digest;
 
 /// A public key that was parsed and is of a kind we verify with.
@@ -62,6 +64,21 @@ impl PublicKey {
     /// First digits of the fingerprint, for people.
     pub fn short(&self) -> String {
         format!("key {}", &self.fingerprint.hex()[..12])
+    }
+
+    pub(crate) fn spki(&self) -> &DerPublicKey {
+        &self.spki
+    }
+
+    /// Whether exactly this key signed bytes of this digest. `None`: its kind signs the bytes themselves.
+    pub(crate) fn verifies_digest(&self, digest: &Sha256Digest, signature: &SignatureBytes) -> Option<bool> {
+        let hash = sigstore_types::Sha256Hash::from_hex(digest.hex()).ok()?;
+        let of_sha256 = |scheme: &&SigningScheme| {
+            scheme.supports_prehashed() && scheme.hash_algorithm() == Some(HashAlgorithm::Sha2256)
+        };
+        let mut schemes = self.schemes.iter().filter(of_sha256).peekable();
+        schemes.peek()?;
+        Some(schemes.any(|scheme| verify_signature_prehashed(&self.spki, hash.as_slice(), signature, *scheme).is_ok()))
     }
 
     /// Whether exactly this key signed exactly these bytes.

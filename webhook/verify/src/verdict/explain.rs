@@ -2,9 +2,14 @@
 
 use super::RefusalReason;
 use crate::{
+    check::Rejected,
     examine::{Ask, Tally},
     image::Platforms,
+    requirement::{AuthorityKind, ResolvedAuthority},
 };
+
+/// Identities of one refusal that are told.
+const MAX_IDENTITIES: usize = 2;
 
 /// The reasons of one kind of ask, and its word.
 struct Words {
@@ -45,12 +50,11 @@ pub(super) fn found(ask: &Ask<'_>, tally: &Tally) -> (RefusalReason, String) {
         return (unacceptable.reason, unacceptable.why.clone());
     }
     if tally.signers() > 0 {
-        return (words.below, format!("signed by {} of the {threshold} keys that are needed", tally.signers()));
+        return (words.below, format!("signed by {} of the {threshold} that are needed", tally.signers()));
     }
     let what = words.what;
     if tally.rejected_total() > 0 {
-        let kinds: Vec<_> = tally.rejected.iter().map(|(why, count)| format!("{count} {why}")).collect();
-        return (words.no_match, format!("no {what} that counts: found {}", kinds.join(", ")));
+        return (words.no_match, format!("no {what} that counts: found {}", kinds(tally)));
     }
     let mut found = format!("no {what}");
     if tally.other_types > 0 {
@@ -62,29 +66,43 @@ pub(super) fn found(ask: &Ask<'_>, tally: &Tally) -> (RefusalReason, String) {
     (words.none, found)
 }
 
+/// What was found, in a few words whatever it was: certificates name whom they like.
+fn kinds(tally: &Tally) -> String {
+    let (identities, others): (Vec<_>, Vec<_>) =
+        tally.rejected.iter().partition(|(why, _)| matches!(why, Rejected::OtherIdentity { .. }));
+    let beyond: usize = identities.iter().skip(MAX_IDENTITIES).map(|(_, count)| **count).sum();
+    let shown = others.into_iter().chain(identities.into_iter().take(MAX_IDENTITIES));
+    let mut kinds: Vec<_> = shown.map(|(why, count)| format!("{count} {why}")).collect();
+    if beyond > 0 {
+        kinds.push(format!("{beyond} signed by more that are not accepted"));
+    }
+    kinds.join(", ")
+}
+
 /// What to do about a refusal of the image `name` (`host/repository@digest`).
-pub(super) fn next_step(reason: RefusalReason, name: &str, platforms: &Platforms) -> String {
+pub(super) fn next_step(ask: &Ask<'_>, reason: RefusalReason, name: &str, platforms: &Platforms) -> String {
+    let keyed = |authority: &ResolvedAuthority| !matches!(authority.kind(), AuthorityKind::Keyless { .. });
+    let (under, key) = if ask.signed_by().authorities().iter().any(keyed) {
+        ("with a key that the policy names", "--key <key> ")
+    } else {
+        ("as an identity that the policy names", "")
+    };
     match reason {
-        RefusalReason::NoSignature => format!("sign it: cosign sign --key <key> {name}"),
-        RefusalReason::NoMatchingSignature => {
-            format!("sign it with a key that the policy names: cosign sign --key <key> {name}")
+        RefusalReason::NoSignature | RefusalReason::NoMatchingSignature => {
+            format!("sign it {under}: cosign sign {key}{name}")
         }
         RefusalReason::BelowThreshold => {
-            format!("have another of the named authorities sign it: cosign sign --key <key> {name}")
+            format!("have another of the named authorities sign it: cosign sign {key}{name}")
         }
         RefusalReason::NoSbom | RefusalReason::NoMatchingSbom => {
-            format!(
-                "attach one under a key that the policy names: cosign attest --key <key> --type cyclonedx --predicate <file> {name}"
-            )
+            format!("attach one {under}: cosign attest {key}--type cyclonedx --predicate <file> {name}")
         }
         RefusalReason::UnsupportedSbom => {
             "attach CycloneDX 1.4 to 1.7 or SPDX 2.2 or 2.3 as JSON, of a format that the policy accepts".to_owned()
         }
         RefusalReason::StaleSbom => "attach a newly made one that says when it was made".to_owned(),
         RefusalReason::NoAttestation | RefusalReason::NoMatchingAttestation => {
-            format!(
-                "attest it under a key that the policy names: cosign attest --key <key> --type <predicate type> --predicate <file> {name}"
-            )
+            format!("attest it {under}: cosign attest {key}--type <predicate type> --predicate <file> {name}")
         }
         RefusalReason::UnsupportedAttestation => {
             "attest less: conditions are evaluated over JSON of at most 1 MiB and 50000 values".to_owned()

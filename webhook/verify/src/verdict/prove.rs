@@ -245,7 +245,7 @@ impl Subject<'_> {
             requirement: ask.name(),
             reason,
             found,
-            next_step: explain::next_step(reason, &self.name, self.platforms),
+            next_step: explain::next_step(ask, reason, &self.name, self.platforms),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use zastava_crds::digest::Sha256Digest;
 use zastava_verify::{
-    requirement::{PolicyRequirements, RequirementError},
+    requirement::{Inline, PolicyRequirements, RequirementError},
     verdict::RefusalReason,
 };
 
@@ -302,10 +302,10 @@ async fn what_is_too_large_is_said_to_be_and_does_not_pass() {
 fn a_condition_that_can_not_be_compiled_names_its_field_and_the_fix() {
     let pem = Signer::new().pem();
     let build = |attestation: Value| {
-        let spec = json!({"signatures": [{"name": "release", "authorities": [{"key": {"pem": "x"}}]}],
+        let spec = json!({"signatures": [{"name": "release", "authorities": [{"key": {"pem": pem}}]}],
             "attestations": [{"predicateType": "a"}, attestation]});
         let spec = serde_json::from_value(spec).unwrap();
-        PolicyRequirements::from_spec("p", "u", 1, &spec, |_| Ok(pem.clone())).map(drop)
+        PolicyRequirements::from_spec("p", "u", 1, &spec, &Inline).map(drop)
     };
     let error = build(json!({"predicateType": "b", "conditions": ["true", "predicat.x"]})).unwrap_err();
     assert!(matches!(error, RequirementError::Condition { .. }));

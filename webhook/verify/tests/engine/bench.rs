@@ -16,7 +16,7 @@ use zastava_verify::{
     image::{ImageReference, Platform, Platforms},
     keychain::Keychain,
     registry::{Registry, RegistrySettings},
-    requirement::PolicyRequirements,
+    requirement::{Inline, PolicyRequirements},
     sbom::SbomVerdict,
     verdict::{Proof, Refusal, RefusalReason, UnknownVerdict, Verdict},
     verifier::{Resolved, Verifier, VerifierSettings},
@@ -133,8 +133,7 @@ pub fn policy(admission: Value) -> Arc<PolicyRequirements> {
 /// A policy of a generation.
 pub fn generation(generation: i64, admission: Value) -> Arc<PolicyRequirements> {
     let spec = serde_json::from_value(admission).unwrap();
-    let resolve = |key: &zastava_crds::policy::Key| key.pem.clone().ok_or_else(|| "no pem".to_owned());
-    Arc::new(PolicyRequirements::from_spec("policy", "uid", generation, &spec, resolve).unwrap().unwrap())
+    Arc::new(PolicyRequirements::from_spec("policy", "uid", generation, &spec, &Inline).unwrap().unwrap())
 }
 
 /// One entry `release` of these signers.
