@@ -15,7 +15,6 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Signers {
     /// Name of the policy.
     pub(super) policy: String,
-    spec: AdmissionSpec,
     signature: Signature,
 }
 
@@ -30,7 +29,7 @@ impl Signers {
                 (None, [only]) => only,
                 (None, _) => return None,
             };
-            Some(Self { policy: policy.name_any(), spec: spec.clone(), signature: signature.clone() })
+            Some(Self { policy: policy.name_any(), signature: signature.clone() })
         })
     }
 
@@ -62,7 +61,7 @@ impl Signers {
     fn assemble(&self, store: &impl TrustStore) -> Result<Arc<SignatureRequirement>, Unavailable> {
         let unusable = |why: String| Unavailable { category: "key", message: why, retry_after: None };
         // The one entry alone: a key of another that can't be read is no reason not to scan.
-        let spec = AdmissionSpec { signatures: vec![self.signature.clone()], sbom: None, ..self.spec.clone() };
+        let spec = AdmissionSpec { signatures: vec![self.signature.clone()], ..AdmissionSpec::default() };
         let requirements = PolicyRequirements::from_spec(&self.policy, "", 0, &spec, store)
             .map_err(|error| unusable(format!("policy {}: {error}", self.policy)))?;
         let signature = requirements.and_then(|all| all.signatures().first().cloned());
