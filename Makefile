@@ -11,7 +11,7 @@ NODES ?= 2
 
 harness := tests/e2e/harness.sh
 
-.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit e2e
+.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit e2e bench-admission
 
 help: ## List these
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -56,6 +56,9 @@ check: prerequisites ## Lints, licences, charts, stale generated files
 
 unit: prerequisites ## Tests that need no cluster
 	@cargo test --workspace --lib --bins --test engine --test validation --no-fail-fast
+
+bench-admission: prerequisites ## Measure what admission costs, with release images (ROUNDS=5 SOAK=2 minutes)
+	@ZASTAVA_PROFILE=release ZASTAVA_CLUSTER=$(or $(ZASTAVA_CLUSTER),zastava-bench) $(harness) bench-admission --rounds $(or $(ROUNDS),5) --soak $(or $(SOAK),2)
 
 e2e: prerequisites ## Scenarios on a real cluster (FILTER=name picks some, KEEP=1 leaves it up)
 	@tests/e2e/scenarios.sh $(FILTER)

@@ -1,6 +1,7 @@
 //! The test cluster and the scenarios' language: a real Kubernetes on this machine, images, signatures, and waiting
 //! for what should come true.
 
+pub mod bench;
 pub mod cluster;
 pub mod command;
 pub mod demo;

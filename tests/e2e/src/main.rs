@@ -1,9 +1,12 @@
 //! `zastava-e2e`: the test cluster by hand. `make help` lists the usual ways in.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use zastava_e2e::bench;
 use zastava_e2e::cluster::{self, Run};
 use zastava_e2e::demo;
 use zastava_e2e::product::Product;
@@ -48,6 +51,18 @@ enum Command {
     },
     /// Install Zastava of this tree, or upgrade to it.
     Install,
+    /// Measure what admission costs, and write the page with the figures.
+    BenchAdmission {
+        /// Repetitions of every cell.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Minutes of load under which memory is looked at.
+        #[arg(long, default_value_t = 2)]
+        soak: u64,
+        /// The page.
+        #[arg(long, default_value = "docs/benchmarks/admission.md")]
+        page: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -84,6 +99,10 @@ async fn act(Arguments { cluster: name, command }: Arguments) -> anyhow::Result<
             let product = Product::push(stage.registry()).context("images")?;
             release::install(&stage, &product).await.context("install")?;
             println!("Zastava is installed in namespace {}", release::NAMESPACE);
+        }
+        Command::BenchAdmission { rounds, soak, page } => {
+            let extent = bench::Extent { rounds, soak: Duration::from_secs(soak * 60) };
+            bench::admission(&name, extent, &page).await.context("bench-admission")?;
         }
         Command::Bin => println!("{}", Tools::build()?.bin().display()),
     }
