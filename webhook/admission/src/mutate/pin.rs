@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// References of one pod that are resolved at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// What became of a pod's references.
 #[derive(Debug, Default)]

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Images of one request that are examined at once; equal ones share one conversation with their registry.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 
 /// All that a judgement rests on beside policy and workload.
 #[derive(Debug)]
