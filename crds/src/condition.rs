@@ -42,6 +42,8 @@ pub mod reasons {
     pub const WEBHOOK_UNAVAILABLE: &str = "WebhookUnavailable";
     /// `admission.enabled` is false in the installation's settings.
     pub const ADMISSION_DISABLED: &str = "AdmissionDisabled";
+    /// The policy asks for a backend, and the installation's settings name none.
+    pub const NOT_CONFIGURED: &str = "NotConfigured";
     /// An object could not be applied.
     pub const APPLY_FAILED: &str = "ApplyFailed";
 }

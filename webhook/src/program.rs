@@ -16,6 +16,7 @@ use zastava_admission::{
     warm::Recent,
 };
 use zastava_core::{
+    backend::{client::Backend, metrics::BackendMetrics, verdicts::Verdicts},
     health::{self, Health},
     intake::IntakeClient,
     settings::webhook::WebhookSettings,
@@ -50,9 +51,11 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
     registries.register(&mut registry);
     let engine = Verifier::new(registries, VerifierSettings::default());
     engine.counts().register(&mut registry);
+    let verdicts = verdicts(&settings, &mut registry)?;
     let app = Arc::new(App {
         engine,
         cluster: client.clone(),
+        verdicts: verdicts.clone(),
         world: Arc::new(World::new(namespaces)),
         credentials: Arc::new(Credentials::new(settings.registries.pull_secrets.namespaces.clone())),
         exempt: settings.exempt_namespaces.iter().cloned().collect(),
@@ -71,7 +74,11 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
 
     let status = {
         let (world, tls, hash) = (app.world.clone(), tls.clone(), canonical::hash(&settings)?);
-        move || world.status(&hash, tls.is_published())
+        move || {
+            let mut status = world.status(&hash, tls.is_published());
+            status["backend"] = verdicts.status();
+            status
+        }
     };
     let until = rest.clone();
     let (http, ready) = (arguments.http, health.clone());
@@ -139,6 +146,12 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
         ended??;
     }
     outcome
+}
+
+/// Readiness does not depend on the backend: a policy says what becomes of an image while it is down.
+fn verdicts(settings: &WebhookSettings, registry: &mut Registry) -> anyhow::Result<Verdicts> {
+    let Some(backend) = &settings.backend else { return Ok(Verdicts::not_configured()) };
+    Ok(Verdicts::new(Backend::new(backend)?, BackendMetrics::new(registry)))
 }
 
 fn ended_early(ended: Result<anyhow::Result<&'static str>, tokio::task::JoinError>) -> anyhow::Result<()> {

@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Problem;
 
+/// Where the Secrets of the backend are mounted.
+pub const BACKEND_FILES: &str = "/var/run/zastava/backend";
+/// Name of the token's file there.
+pub const BACKEND_TOKEN: &str = "token";
+/// Name of the client certificate's file there.
+pub const BACKEND_CERTIFICATE: &str = "tls.crt";
+/// Name of its key's file there.
+pub const BACKEND_KEY: &str = "tls.key";
+
 /// How a program reaches the backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -57,6 +66,72 @@ impl BackendSettings {
             wrong("SURFACE_SECRET_MISSING", "keyFile", "goes with certificateFile", "set both or none");
         }
         problems
+    }
+}
+
+/// The backend as the chart's values name it: by Secrets of the release's namespace, which are mounted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackendValues {
+    /// As [`BackendSettings::url`]; empty: there is no backend.
+    #[serde(default)]
+    pub url: String,
+    /// As [`BackendSettings::project`].
+    #[serde(default)]
+    pub project: String,
+    /// As [`BackendSettings::ca`].
+    #[serde(default)]
+    pub ca: String,
+    /// What proves who asks.
+    #[serde(default)]
+    pub auth: BackendAuth,
+}
+
+/// What proves to the backend who asks: one of the two, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackendAuth {
+    /// A bearer token.
+    #[serde(default)]
+    pub token_secret: SecretEntry,
+    /// Name of a Secret of type `kubernetes.io/tls` with the client's certificate; empty: none.
+    #[serde(default)]
+    pub certificate_secret: String,
+}
+
+/// An entry of a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretEntry {
+    /// Name of the Secret; empty: none.
+    #[serde(default)]
+    pub name: String,
+    /// Name of the entry.
+    #[serde(default)]
+    pub key: String,
+}
+
+impl BackendValues {
+    /// Whether there is a backend.
+    pub fn is_configured(&self) -> bool {
+        !self.url.is_empty()
+    }
+
+    /// As a program reads it that has the Secrets mounted at [`BACKEND_FILES`]; absent: there is no backend.
+    pub fn settings(&self, tenant: &str, cluster: &str) -> Option<BackendSettings> {
+        let file = |name: &str, secret: &str| {
+            if secret.is_empty() { String::new() } else { format!("{BACKEND_FILES}/{name}") }
+        };
+        self.is_configured().then(|| BackendSettings {
+            url: self.url.clone(),
+            tenant: tenant.to_owned(),
+            project: self.project.clone(),
+            cluster: cluster.to_owned(),
+            ca: self.ca.clone(),
+            token_file: file(BACKEND_TOKEN, &self.auth.token_secret.name),
+            certificate_file: file(BACKEND_CERTIFICATE, &self.auth.certificate_secret),
+            key_file: file(BACKEND_KEY, &self.auth.certificate_secret),
+        })
     }
 }
 

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use serde::Deserialize;
 
-use super::{Problem, Validate, registries::RegistriesSettings};
+use super::{
+    Problem, Validate,
+    backend::{BackendSettings, BackendValues},
+    registries::RegistriesSettings,
+};
 
 /// The operator's settings.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -26,6 +30,9 @@ pub struct OperatorSettings {
     /// Registries.
     #[serde(default)]
     pub registries: RegistriesSettings,
+    /// The backend.
+    #[serde(default)]
+    pub backend: BackendValues,
 }
 
 /// What is deployed.
@@ -122,6 +129,7 @@ impl Validate for OperatorSettings {
             }
         }
         problems.extend(self.registries.problems());
+        problems.extend(self.backend.settings(&self.tenant, &self.cluster).iter().flat_map(BackendSettings::problems));
         problems
     }
 }
@@ -143,6 +151,7 @@ admission: {enabled: true, replicas: 2, timeoutSeconds: 10, priorityClassName: '
 observer: {namespace: zastava-observer, priorityClassName: '', resources: {}, nodeSelector: {},
   tolerations: [{operator: Exists}], runtimeSocket: /run/containerd/containerd.sock, stateDirectory: /var/lib/zastava}
 registries: {configured: [{host: 'r.example:5000', plainHttp: true, ca: '', pullSecret: '', mirror: ''}], pullSecrets: {namespaces: []}}
+backend: {url: 'https://scanner.example', project: shop, ca: '', auth: {tokenSecret: {name: backend, key: token}, certificateSecret: ''}}
 ";
 
     fn read(text: &str) -> Result<OperatorSettings, SettingsError> {
@@ -156,13 +165,18 @@ registries: {configured: [{host: 'r.example:5000', plainHttp: true, ca: '', pull
         let settings = read(GOOD).unwrap();
         assert_eq!((settings.tenant.as_str(), settings.admission.replicas), ("acme", 2));
         assert!(settings.registries.configured[0].plain_http);
+        let backend = settings.backend.settings("acme", "c1").unwrap();
+        assert_eq!((backend.token_file.as_str(), backend.key_file.as_str()), ("/var/run/zastava/backend/token", ""));
     }
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let bad = GOOD.replace("acme", "''").replace("timeoutSeconds: 10", "timeoutSeconds: 31");
+        let bad = GOOD
+            .replace("acme", "''")
+            .replace("timeoutSeconds: 10", "timeoutSeconds: 31")
+            .replace("project: shop", "project: ''");
         let said = read(&bad).unwrap_err().to_string();
-        assert!(said.contains("tenant") && said.contains("timeoutSeconds"), "{said}");
+        assert!(["tenant", "timeoutSeconds", "backend.project"].iter().all(|field| said.contains(field)), "{said}");
     }
 
     #[test]

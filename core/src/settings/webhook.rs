@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Validate, registries::RegistriesSettings};
+use super::{Problem, Validate, backend::BackendSettings, registries::RegistriesSettings};
 
 /// The webhook's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct WebhookSettings {
     pub concurrency: usize,
     /// Where denials are told.
     pub intake: IntakeSettings,
+    /// The backend; absent: none is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<BackendSettings>,
 }
 
 impl WebhookSettings {
@@ -47,6 +50,7 @@ impl Validate for WebhookSettings {
         if !self.intake.url.starts_with("https://") {
             wrong("SURFACE_ENV_MISSING_ENDPOINT", "intake.url", "is no https URL", "name the intake's service");
         }
+        problems.extend(self.backend.iter().flat_map(BackendSettings::problems));
         problems.extend(self.registries.problems());
         problems
     }

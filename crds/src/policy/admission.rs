@@ -278,23 +278,28 @@ pub struct Attestation {
 /// The backend's word about an image.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.onUnavailable) || self.onUnavailable != 'LastKnown' || has(self.maxAge)")
-    .message("onUnavailable LastKnown needs maxAge: how old a word may be").field_path(".maxAge"))]
+#[x_kube(
+    validation = Rule::new("!has(self.onUnavailable) || self.onUnavailable != 'LastKnown' || has(self.maxAge)")
+        .message("onUnavailable LastKnown needs maxAge: how old a word may be").field_path(".maxAge"),
+    validation = Rule::new("self.required || (!has(self.onUnavailable) && !has(self.maxAge))")
+        .message("onUnavailable and maxAge speak for a verdict that is required: set required: true").field_path(".required")
+)]
 pub struct VerdictSpec {
-    /// Refuse an image the backend has not approved.
+    /// Refuse an image that the backend has not approved. False: its word is asked for and told, and refuses nothing.
     #[serde(default)]
     pub required: bool,
-    /// What becomes of an image while the backend can't be asked. Absent: Deny.
+    /// What becomes of an image while the backend can't be asked: Deny, Allow, or LastKnown (the last word, up to
+    /// maxAge). What it was last heard to fail is refused all the same. Absent: Deny.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_unavailable: Option<OnUnavailable>,
-    /// Oldest word that is taken, such as `24h`.
+    /// Oldest word that is taken, such as `24h`, counted from when the backend last stood by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32), pattern(r"^([0-9]+(h|m|s))+$"))]
     pub max_age: Option<String>,
 }
 
-/// What becomes of an image while the backend can't be asked: Deny, Allow, or LastKnown (the last word, up to maxAge).
-/// Absent: Deny.
+/// What becomes of an image while the backend can't be asked: Deny, Allow, or LastKnown (the last word, up to
+/// maxAge). What it was last heard to fail is refused all the same. Absent: Deny.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum OnUnavailable {
     /// Refuse.

@@ -214,8 +214,10 @@ impl Writing {
                 self.set(types::READY, ConditionStatus::True, reasons::AVAILABLE, &messages.join("; "));
             }
         }
-        let disabled = parts.iter().find(|part| part.reason == reasons::ADMISSION_DISABLED);
-        self.abnormal(types::STALLED, disabled.map(|part| (part.reason, part.message.as_str())));
+        // Only a person can mend these.
+        let stalls = |part: &&&Part| matches!(part.reason, reasons::ADMISSION_DISABLED | reasons::NOT_CONFIGURED);
+        let stalled = parts.iter().find(stalls);
+        self.abnormal(types::STALLED, stalled.map(|part| (part.reason, part.message.as_str())));
         let progressing = fault.as_deref().or_else(|| parts.iter().find_map(|part| part.progressing.as_deref()));
         self.abnormal(types::RECONCILING, progressing.map(|message| (reasons::PROGRESSING, message)));
         let degraded: Vec<_> = parts.iter().filter_map(|part| part.degraded.as_ref()).collect();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use zastava_core::settings::{
+    backend::BackendValues,
     operator::OperatorSettings,
     webhook::{IntakeSettings, WebhookSettings},
 };
@@ -30,6 +31,8 @@ pub struct Installation {
     pub webhook: WebhookInstallation,
     /// The observer.
     pub observer: ObserverInstallation,
+    /// The backend.
+    pub backend: BackendValues,
 }
 
 /// How the webhook is deployed.
@@ -85,7 +88,7 @@ impl Installation {
     /// # Errors
     /// When the webhook's settings can't be expressed.
     pub fn new(settings: OperatorSettings, namespace: &str, denied: Vec<String>) -> Result<Self, serde_json::Error> {
-        let OperatorSettings { tenant: _, cluster: _, exempt_namespaces, images, admission, observer, registries } =
+        let OperatorSettings { tenant, cluster, exempt_namespaces, images, admission, observer, registries, backend } =
             settings;
         let mut exempt_namespaces = exempt_namespaces;
         exempt_namespaces.extend([namespace.to_owned(), observer.namespace.clone()]);
@@ -123,6 +126,7 @@ impl Installation {
                     priority_class: observer.priority_class_name,
                 },
             },
+            backend,
         };
         let webhook = WebhookSettings {
             namespace: namespace.to_owned(),
@@ -136,6 +140,7 @@ impl Installation {
                 ca_file: INTAKE_CA_FILE.to_owned(),
                 token_file: INTAKE_TOKEN_FILE.to_owned(),
             },
+            backend: installation.backend.settings(&tenant, &cluster),
         };
         // JSON is YAML, and always comes out the same.
         installation.webhook.settings = format!("{}\n", serde_json::to_string_pretty(&webhook)?);
@@ -163,7 +168,8 @@ pub(super) mod tests {
         "admission": {"enabled": true, "replicas": 2, "timeoutSeconds": 10, "priorityClassName": "", "resources": {}},
         "observer": {"namespace": "zastava-observer", "priorityClassName": "", "resources": {},
             "runtimeSocket": "/run/containerd/containerd.sock", "stateDirectory": "/var/lib/zastava"},
-        "registries": {"configured": [{"host": "r.example:5000", "plainHttp": true}]}
+        "registries": {"configured": [{"host": "r.example:5000", "plainHttp": true}]},
+        "backend": {"url": "https://s.example", "project": "p", "auth": {"tokenSecret": {"name": "backend", "key": "word"}}}
     }"#;
 
     pub fn installation() -> Installation {
@@ -180,5 +186,9 @@ pub(super) mod tests {
         assert_eq!(read.intake.url, "https://zastava-intake.zastava-system.svc");
         assert_eq!(read.intake.token_file, "/var/run/zastava/intake-token/token");
         assert_eq!(read.registries.configured[0].host, "r.example:5000");
+        let backend = read.backend.unwrap();
+        assert_eq!((backend.tenant.as_str(), backend.project.as_str(), backend.cluster.as_str()), ("t", "p", "c"));
+        assert_eq!(backend.token_file, "/var/run/zastava/backend/token");
+        assert_eq!(backend.problems(), []);
     }
 }

@@ -13,6 +13,7 @@ use axum::{
     body::{Body, to_bytes},
     http::{Request, StatusCode},
 };
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     core::PartialObjectMeta,
@@ -22,9 +23,11 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, time::Instant};
 use tower::ServiceExt;
+use zastava_core::backend::{Cause, Unavailable, metrics::BackendMetrics, question::Ask, verdicts::Verdicts};
 use zastava_crds::{
     digest::{DigestKind, ImageDigest, Sha256Digest},
     policy::ZastavaPolicy,
+    wire::verdict::{ImageVerdict, VerdictWord},
 };
 use zastava_verify::{
     answer::{Unknown, UnknownCause},
@@ -160,10 +163,71 @@ impl Cluster for Arc<FakeCluster> {
     }
 }
 
+/// What the backend says, by the hex digit of the image's digest.
+#[derive(Clone, Default)]
+pub struct FakeScanner(Arc<Scanner>);
+
+#[derive(Default)]
+struct Scanner {
+    said: Mutex<HashMap<Sha256Digest, ImageVerdict>>,
+    down: Mutex<Option<Cause>>,
+    hangs: AtomicBool,
+    batches: Mutex<Vec<usize>>,
+}
+
+impl FakeScanner {
+    pub fn says(&self, image: char, verdict: VerdictWord) {
+        let said = ImageVerdict {
+            digest: digest(image),
+            verdict,
+            reason: Some(format!("because {verdict}")),
+            link: Some(format!("https://s.example/{image}")),
+            policy_revision: "7".to_owned(),
+            issued_at: jiff::Timestamp::now(),
+            ttl_seconds: None,
+        };
+        self.0.said.lock().unwrap().insert(digest(image), said);
+    }
+
+    pub fn is(&self, down: Option<Cause>) {
+        *self.0.down.lock().unwrap() = down;
+    }
+
+    pub fn hangs(&self) {
+        self.0.hangs.store(true, Ordering::SeqCst);
+    }
+
+    /// How many images each question was about.
+    pub fn batches(&self) -> Vec<usize> {
+        self.0.batches.lock().unwrap().clone()
+    }
+}
+
+impl Ask for FakeScanner {
+    fn ask<'a>(&'a self, images: &'a [ImageDigest]) -> BoxFuture<'a, Result<Vec<ImageVerdict>, Unavailable>> {
+        Box::pin(async move {
+            self.0.batches.lock().unwrap().push(images.len());
+            if self.0.hangs.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            if let Some(cause) = *self.0.down.lock().unwrap() {
+                return Err(Unavailable { cause, detail: "503: down".to_owned(), after: None });
+            }
+            let said = self.0.said.lock().unwrap();
+            Ok(images.iter().filter_map(|image| said.get(&image.digest).cloned()).collect())
+        })
+    }
+
+    fn place(&self) -> String {
+        "https://s.example/".to_owned()
+    }
+}
+
 /// The whole of the webhook without sockets: three images (one signed, one not, one that is nowhere), one policy.
 pub struct Bench {
     pub engine: Arc<FakeEngine>,
     pub cluster: Arc<FakeCluster>,
+    pub scanner: FakeScanner,
     pub world: Arc<World>,
     pub registry: Registry,
     pub outbox: Outbox,
@@ -193,6 +257,15 @@ impl Bench {
 
     /// The same, where at most so many requests are worked on at once.
     pub fn with_room_for(requests: usize, policies: &[(&str, Value)]) -> Self {
+        Self::of(requests, true, policies)
+    }
+
+    /// The same, where no backend is configured.
+    pub fn without_backend(policies: &[(&str, Value)]) -> Self {
+        Self::of(64, false, policies)
+    }
+
+    fn of(requests: usize, backend: bool, policies: &[(&str, Value)]) -> Self {
         let engine = Arc::new(FakeEngine::default());
         engine.tags.lock().unwrap().extend([(SIGNED.to_owned(), digest('a')), (UNSIGNED.to_owned(), digest('b'))]);
         engine.signed.lock().unwrap().insert(digest('a'));
@@ -203,9 +276,12 @@ impl Bench {
         let metrics = Metrics::new(&mut registry);
         let recent = Recent::default();
         let (reporter, outbox) = queue::queue(metrics.clone());
+        let scanner = FakeScanner::default();
+        let asked = Verdicts::new(scanner.clone(), BackendMetrics::new(&mut registry));
         let app = App {
             engine: Arc::clone(&engine),
             cluster: Arc::clone(&cluster),
+            verdicts: if backend { asked } else { Verdicts::not_configured() },
             world: Arc::clone(&world),
             credentials: Arc::new(Credentials::new(Vec::new())),
             exempt: BTreeSet::from(["kube-system".to_owned()]),
@@ -216,7 +292,7 @@ impl Bench {
         };
         let router = router(Arc::new(app));
         let mut bench =
-            Self { engine, cluster, world, registry, outbox, recent, router, seen, policies: HashMap::new() };
+            Self { engine, cluster, scanner, world, registry, outbox, recent, router, seen, policies: HashMap::new() };
         bench.namespace_seen("default", &[]);
         for (uid, spec) in policies {
             bench.policy(uid, spec);

@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use zastava_core::backend::terms::NoteKind;
+
 use crate::decision::decide::Outcome;
 
 /// Which endpoint.
@@ -52,12 +54,18 @@ struct ByPolicy {
     policy: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByKind {
+    kind: &'static str,
+}
+
 /// What the webhook counts; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     latency: Family<ByWebhook, Histogram>,
     decisions: Family<ByResult, Counter>,
     exceptions: Family<ByPolicy, Counter>,
+    verdict_notes: Family<ByKind, Counter>,
     reported: Counter,
     dropped: Family<ByReason, Counter>,
 }
@@ -73,6 +81,7 @@ impl Metrics {
             latency: Family::new_with_constructor(buckets),
             decisions: Family::default(),
             exceptions: Family::default(),
+            verdict_notes: Family::default(),
             reported: Counter::default(),
             dropped: Family::default(),
         };
@@ -86,6 +95,11 @@ impl Metrics {
             "zastava_admission_exceptions",
             "Images that an exception let in, by policy",
             metrics.exceptions.clone(),
+        );
+        registry.register(
+            "zastava_admission_verdict_notes",
+            "Images let in although the backend warned, did not approve, or could not be asked, by kind",
+            metrics.verdict_notes.clone(),
         );
         registry.register("zastava_admission_reports", "Records that the intake took", metrics.reported.clone());
         registry.register(
@@ -109,6 +123,13 @@ impl Metrics {
     /// An exception of a policy let images in.
     pub fn excepted(&self, policy: &str, images: u64) {
         self.exceptions.get_or_create(&ByPolicy { policy: policy.to_owned() }).inc_by(images);
+    }
+
+    /// Images were let in with something worth telling of the backend's word.
+    pub fn noted(&self, notes: &[NoteKind]) {
+        for kind in notes {
+            self.verdict_notes.get_or_create(&ByKind { kind: kind.into() }).inc();
+        }
     }
 
     /// Records were taken by the intake.

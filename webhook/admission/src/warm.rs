@@ -50,7 +50,7 @@ impl Recent {
     /// Remembers the images that satisfied a policy.
     pub fn satisfied(&self, judgements: &[Judgement]) {
         for judgement in judgements {
-            let Judged::Satisfied { digest } = &judgement.judged else { continue };
+            let Judged::Satisfied { digest, .. } = &judgement.judged else { continue };
             let name = judgement.image.reference.split_once('@').map_or(&*judgement.image.reference, |(name, _)| name);
             if let Ok(image) = format!("{name}@{}", digest.digest).parse() {
                 self.saw(image);

@@ -224,8 +224,8 @@ impl PolicyRequirements {
         let attestations = attestations
             .map(|(index, attestation)| AttestationRequirement::from_spec(index, attestation, &signatures))
             .collect::<Result<Vec<_>, _>>()?;
-        if !spec.base_images.is_empty() || spec.verdict.is_some() {
-            return Err(RequirementError::Unsupported { field: "baseImages and verdict".to_owned() });
+        if !spec.base_images.is_empty() {
+            return Err(RequirementError::Unsupported { field: "baseImages".to_owned() });
         }
         if signatures.is_empty() && sbom.is_none() {
             return Ok(None);

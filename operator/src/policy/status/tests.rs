@@ -258,3 +258,23 @@ fn transition_times_move_with_the_status_only() {
     stage.deployed().serving = 0;
     assert_eq!(time(&stage), 1_800_000_100);
 }
+
+#[test]
+fn a_policy_that_asks_a_backend_that_nobody_configured_is_stalled_and_says_what_to_set() {
+    let mut spec = both();
+    spec["admission"]["verdict"] = json!({"required": true});
+    let mut stage = Stage::new(spec);
+    assert_eq!(
+        stage.conditions(),
+        "ObserverAvailable=True/Available Ready=False/NotConfigured Stalled=True/NotConfigured \
+         WebhookAvailable=False/NotConfigured"
+    );
+    let status = stage.status();
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+    assert!(stalled.message.contains("set backend.url in the chart's values"), "{}", stalled.message);
+    stage.installation.backend.url = "https://s.example".to_owned();
+    assert_eq!(
+        stage.conditions(),
+        "ObserverAvailable=True/Available Ready=True/Available WebhookAvailable=True/Available"
+    );
+}

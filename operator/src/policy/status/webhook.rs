@@ -12,6 +12,13 @@ pub(super) fn part(scene: &Scene<'_>) -> Part {
             "admission.enabled is false in the installation's settings: no image is checked",
         );
     }
+    if asks_the_backend(scene) && !scene.installation.backend.is_configured() {
+        return Part::down(
+            reasons::NOT_CONFIGURED,
+            "spec.admission.verdict asks for the backend's word, and no backend is configured: set backend.url in the \
+             chart's values; until then every image is one that the backend can't be asked about",
+        );
+    }
     let Some(deployed) = &scene.report.deployed else { return Part::starting("the webhook is not rolled out") };
     let desired = desired(scene);
     let generation = scene.policy.metadata.generation.unwrap_or_default();
@@ -42,6 +49,10 @@ pub(super) fn counters(scene: &Scene<'_>) -> Option<WebhookStatus> {
     // During an update more replicas serve than are asked for.
     let ready = scene.report.deployed.as_ref().map_or(0, |deployed| deployed.serving).min(desired);
     scene.installation.webhook.enabled.then(|| WebhookStatus { summary: format!("{ready}/{desired}"), desired, ready })
+}
+
+fn asks_the_backend(scene: &Scene<'_>) -> bool {
+    scene.policy.spec.admission.as_ref().is_some_and(|admission| admission.verdict.is_some())
 }
 
 fn desired(scene: &Scene<'_>) -> u32 {

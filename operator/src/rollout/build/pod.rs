@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        ConfigMapVolumeSource, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, LocalObjectReference,
-        ObjectFieldSelector, Probe, ProjectedVolumeSource, ServiceAccountTokenProjection, Volume, VolumeMount,
-        VolumeProjection,
+        ConfigMapVolumeSource, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference,
+        ObjectFieldSelector, Probe, ProjectedVolumeSource, SecretProjection, ServiceAccountTokenProjection, Volume,
+        VolumeMount, VolumeProjection,
     },
     apimachinery::pkg::util::intstr::IntOrString,
+};
+use zastava_core::settings::backend::{
+    BACKEND_CERTIFICATE, BACKEND_FILES, BACKEND_KEY, BACKEND_TOKEN, BackendAuth, BackendValues,
 };
 use zastava_crds::wire::report::AUDIENCE;
 
@@ -111,6 +114,41 @@ pub(super) fn intake_volumes() -> (Vec<Volume>, Vec<VolumeMount>) {
     ];
     let mounts = vec![mount("intake-ca", INTAKE_CA, true), mount("intake-token", INTAKE_TOKEN, true)];
     (volumes, mounts)
+}
+
+/// What proves to the backend who asks. A Secret that is not there yet keeps no pod from starting: policies say what
+/// becomes of an image meanwhile.
+pub(super) fn backend_volume(backend: &BackendValues) -> Option<(Volume, VolumeMount)> {
+    let entry = |secret: &str, entries: &[(&str, &str)]| {
+        let items = entries.iter().map(|(key, path)| KeyToPath {
+            key: (*key).to_owned(),
+            path: (*path).to_owned(),
+            ..KeyToPath::default()
+        });
+        VolumeProjection {
+            secret: Some(SecretProjection {
+                name: secret.to_owned(),
+                items: Some(items.collect()),
+                optional: Some(true),
+            }),
+            ..VolumeProjection::default()
+        }
+    };
+    let BackendAuth { token_secret, certificate_secret } = &backend.auth;
+    let mut sources = Vec::new();
+    if !token_secret.name.is_empty() {
+        sources.push(entry(&token_secret.name, &[(&token_secret.key, BACKEND_TOKEN)]));
+    }
+    if !certificate_secret.is_empty() {
+        let entries = [(BACKEND_CERTIFICATE, BACKEND_CERTIFICATE), (BACKEND_KEY, BACKEND_KEY)];
+        sources.push(entry(certificate_secret, &entries));
+    }
+    let volume = Volume {
+        name: "backend".to_owned(),
+        projected: Some(ProjectedVolumeSource { sources: Some(sources), ..ProjectedVolumeSource::default() }),
+        ..Volume::default()
+    };
+    backend.is_configured().then(|| (volume, mount("backend", BACKEND_FILES, true)))
 }
 
 pub(super) fn pull_secrets(installation: &Installation) -> Option<Vec<LocalObjectReference>> {

@@ -43,10 +43,14 @@ fn plan(gates: Vec<Gate>) -> Plan {
 }
 
 fn built(plan: &Plan, configured: bool, keep: bool) -> KubernetesResources<Prepared> {
+    built_for(&installation(), plan, configured, keep)
+}
+
+fn built_for(installation: &Installation, plan: &Plan, configured: bool, keep: bool) -> KubernetesResources<Prepared> {
     let mut bundle = TrustBundle::default();
     bundle.add(Authority::mint(jiff::Timestamp::from_second(1_800_000_000).unwrap()).unwrap().cert);
     let trust = Trust { webhook: bundle.clone(), intake: bundle };
-    build(&installation(), plan, &owners(), &trust, configured, keep)
+    build(installation, plan, &owners(), &trust, configured, keep)
 }
 
 fn webhooks(plan: &Plan) -> Vec<Value> {
@@ -207,4 +211,35 @@ fn children_bear_labels_of_a_fixed_list() {
         keys,
         ["component", "managed-by", "name", "part-of", "version"].map(|key| format!("app.kubernetes.io/{key}"))
     );
+}
+
+#[test]
+fn the_webhook_proves_itself_to_the_backend_by_the_named_secrets_alone() {
+    let pod = |installation: &Installation| {
+        built_for(installation, &plan(vec![gate("a")]), true, false)
+            .webhook
+            .unwrap()
+            .deployment
+            .spec
+            .unwrap()
+            .template
+            .spec
+            .unwrap()
+    };
+    let volume = |pod: k8s_openapi::api::core::v1::PodSpec| {
+        pod.volumes.unwrap().into_iter().find(|volume| volume.name == "backend")
+    };
+    let mut installation = installation();
+    installation.backend.auth.certificate_secret = "client".to_owned();
+    let found = serde_json::to_value(volume(pod(&installation)).unwrap().projected.unwrap().sources).unwrap();
+    assert_eq!(
+        found,
+        json!([
+            {"secret": {"name": "backend", "optional": true, "items": [{"key": "word", "path": "token"}]}},
+            {"secret": {"name": "client", "optional": true, "items": [
+                {"key": "tls.crt", "path": "tls.crt"}, {"key": "tls.key", "path": "tls.key"}]}},
+        ])
+    );
+    installation.backend.url = String::new();
+    assert!(volume(pod(&installation)).is_none());
 }

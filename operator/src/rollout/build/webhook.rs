@@ -22,8 +22,8 @@ use super::{
     WebhookResources,
     metadata::{Component, config_hash, metadata},
     pod::{
-        field_env, http_port, intake_volumes, liveness, mount, node_selector, priority_class, pull_secrets, readiness,
-        value_env,
+        backend_volume, field_env, http_port, intake_volumes, liveness, mount, node_selector, priority_class,
+        pull_secrets, readiness, value_env,
     },
 };
 use crate::rollout::installation::Installation;
@@ -89,6 +89,10 @@ fn deployment(installation: &Installation, metadata: ObjectMeta) -> Deployment {
         ..Volume::default()
     });
     mounts.push(mount("settings", "/etc/zastava", true));
+    if let Some((volume, mount)) = backend_volume(&installation.backend) {
+        volumes.push(volume);
+        mounts.push(mount);
+    }
     let pod = PodSpec {
         service_account_name: Some(NAME.to_owned()),
         automount_service_account_token: Some(true),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use zastava_core::backend::terms::NoteKind;
 use zastava_crds::{
     digest::ImageDigest,
     policy::{FailurePolicy, Mode},
@@ -61,6 +62,8 @@ pub struct Decision {
     pub annotations: BTreeMap<String, String>,
     /// For findings; empty on a dry run.
     pub records: Vec<AdmissionRecord>,
+    /// What was worth telling of the backend's words, one an image.
+    pub notes: Vec<NoteKind>,
 }
 
 /// What becomes of one image.
@@ -137,12 +140,20 @@ pub fn decide(policy: &Policy, workload: &Workload, judgements: &[Judgement], no
         let recorded = consequences.iter().filter_map(|(j, c)| Some((j, c.record?, c.cause)));
         recorded.filter_map(|(j, record, cause)| to_record(policy, workload, &j.image, record, cause, now)).collect()
     };
+    let notes: Vec<_> = judgements.iter().filter_map(|j| Some((&j.image, j.judged.note()?))).collect();
+    let mut warnings = text::warnings(policy, &warned);
+    if policy.mode != Mode::Audit {
+        let room = text::MAX_WARNINGS.saturating_sub(warnings.len());
+        let worth = notes.iter().filter(|(_, note)| matches!(note.kind, NoteKind::Warned | NoteKind::Advised));
+        warnings.extend(worth.take(room).map(|(image, note)| text::noted(policy, image, note)));
+    }
     Decision {
         outcome,
         message: (!refused.is_empty()).then(|| text::refusal(policy, &refused, judgements.len())),
-        warnings: text::warnings(policy, &warned),
+        warnings,
         annotations: annotations(policy, outcome, judgements, &told(|_| true)),
         records,
+        notes: notes.iter().map(|(_, note)| note.kind).collect(),
     }
 }
 
@@ -170,6 +181,11 @@ fn annotations(
         .collect();
     if !exceptions.is_empty() {
         annotations.insert("exceptions".to_owned(), exceptions.join("; "));
+    }
+    let verdicts: Vec<_> =
+        judgements.iter().filter_map(|j| Some(text::note(&j.image, j.judged.note()?))).take(MAX_ANNOTATED).collect();
+    if !verdicts.is_empty() {
+        annotations.insert("verdicts".to_owned(), verdicts.join("; "));
     }
     for (i, told) in told.iter().take(MAX_ANNOTATED).enumerate() {
         annotations.insert(format!("image-{i}"), text::line(*told));

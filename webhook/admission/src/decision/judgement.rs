@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use zastava_core::backend::terms::Note;
 use zastava_crds::digest::ImageDigest;
 use zastava_verify::verdict::{Refusal, UnknownVerdict};
 
@@ -28,11 +29,23 @@ pub enum Judged {
     Satisfied {
         /// The digest that satisfies.
         digest: ImageDigest,
+        /// What is worth telling of the backend's word on it.
+        note: Option<Note>,
     },
     /// It was shown that the image does not satisfy the policy.
     Failed(Problem),
     /// Nothing can be said.
     Unknown(Problem),
+}
+
+impl Judged {
+    /// What is worth telling of the backend's word on an image that satisfies.
+    pub fn note(&self) -> Option<&Note> {
+        match self {
+            Self::Satisfied { note, .. } => note.as_ref(),
+            Self::NotSelected | Self::Excepted(_) | Self::Failed(_) | Self::Unknown(_) => None,
+        }
+    }
 }
 
 /// An exception that was used.

@@ -1,5 +1,7 @@
 //! Texts for people, within the bounds of the API: a message of at most ten lines, warnings that fit their header.
 
+use zastava_core::backend::terms::Note;
+
 use super::judgement::Problem;
 use crate::{policies::policy::Policy, review::images::ImageUse};
 
@@ -10,7 +12,7 @@ const MAX_TOLD: usize = 3;
 /// Characters of one warning at most: the API server cuts longer ones.
 const MAX_WARNING: usize = 256;
 /// Warnings of one answer at most.
-const MAX_WARNINGS: usize = 8;
+pub const MAX_WARNINGS: usize = 8;
 
 /// One image that does not pass.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +77,18 @@ pub fn line(told: Told<'_>) -> String {
         problem.found
     );
     bounded(&line, MAX_LINE)
+}
+
+/// One line about the backend's word on an image that passes, for audit annotations.
+pub fn note(image: &ImageUse, note: &Note) -> String {
+    let kind: &'static str = note.kind.into();
+    bounded(&format!("{} {}: {kind}: {}", image.field, image.container, note.text), MAX_LINE)
+}
+
+/// The same as a warning.
+pub fn noted(policy: &Policy, image: &ImageUse, note: &Note) -> String {
+    let of = &policy.reference.name;
+    bounded(&format!("policy {of}: {} {}: {}", image.field, image.container, note.text), MAX_WARNING)
 }
 
 /// The reference as written, with the digest it stands for where it does not say so itself.

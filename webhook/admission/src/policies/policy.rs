@@ -8,6 +8,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 use serde_json::{Value, json};
+use zastava_core::backend::terms::Terms;
 use zastava_crds::{
     canonical,
     digest::Sha256Digest,
@@ -55,6 +56,8 @@ pub struct Policy {
     pub scope: Scope,
     /// What it asks.
     pub requirements: Requirements,
+    /// What it makes of the backend's word; absent: it asks for none.
+    pub verdict: Option<Terms>,
     exceptions: Vec<Exception>,
 }
 
@@ -174,6 +177,12 @@ fn compile(policy: &ZastavaPolicy, store: &impl TrustStore) -> Result<Policy, St
         Err(error @ RequirementError::Condition { .. }) => return Err(format!("spec.admission.{error}")),
         Err(error) => Requirements::Unreadable { field: "spec.admission".to_owned(), why: error.to_string() },
     };
+    let (requirements, verdict) = match admission.verdict.as_ref().map(Terms::of).transpose() {
+        Ok(terms) => (requirements, terms),
+        Err(error) => {
+            (Requirements::Unreadable { field: "spec.admission.verdict".to_owned(), why: error.to_string() }, None)
+        }
+    };
     let hash = canonical::hash(spec).map_err(|error| error.to_string())?;
     Ok(Policy {
         reference: PolicyRef { name: policy.name_any(), uid, hash },
@@ -186,6 +195,7 @@ fn compile(policy: &ZastavaPolicy, store: &impl TrustStore) -> Result<Policy, St
         digests: admission.digests,
         scope,
         requirements,
+        verdict,
         exceptions,
     })
 }

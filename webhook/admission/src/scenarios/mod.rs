@@ -8,3 +8,4 @@ mod scope;
 mod texts;
 mod unmatched;
 mod updates;
+mod verdict;

@@ -8,6 +8,7 @@ use kube::core::{
     admission::{AdmissionRequest, AdmissionResponse, AdmissionReview},
 };
 use tokio::{sync::Semaphore, time::Instant};
+use zastava_core::backend::verdicts::Verdicts;
 use zastava_crds::wire::report::AdmissionOutcome;
 
 use crate::{
@@ -35,6 +36,8 @@ pub struct App<E, C> {
     pub engine: E,
     /// The API server.
     pub cluster: C,
+    /// The backend's words about images.
+    pub verdicts: Verdicts,
     /// Policies and their surroundings.
     pub world: Arc<World>,
     /// Credentials for registries.
@@ -108,6 +111,9 @@ impl<E: Engine, C: Cluster> App<E, C> {
         if excepted > 0 {
             self.metrics.excepted(&policy.reference.name, u64::try_from(excepted).unwrap_or(u64::MAX));
         }
+        if !workload.dry_run {
+            self.metrics.noted(&decision.notes);
+        }
         tell(&policy, &workload, &decision);
         self.reporter.send(decision.records.clone());
         Ok(answer(response, decision).into_review())
@@ -122,6 +128,7 @@ impl<E: Engine, C: Cluster> App<E, C> {
         let court = Court {
             engine: &self.engine,
             cluster: &self.cluster,
+            verdicts: &self.verdicts,
             world: &self.world,
             credentials: &self.credentials,
             deadline,

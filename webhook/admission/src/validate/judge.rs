@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
+use zastava_core::backend::{terms::Weighed, verdicts::Verdicts};
 use zastava_crds::policy::Mode;
 use zastava_verify::{
     image::{ImageReference, Platforms},
@@ -10,6 +11,7 @@ use zastava_verify::{
 };
 
 use super::{
+    live::{self, Live},
     scope::{self, Scoped},
     unmatched::{Others, Selected},
 };
@@ -38,6 +40,8 @@ pub struct Court<'a, E, C> {
     pub engine: &'a E,
     /// The API server.
     pub cluster: &'a C,
+    /// The backend's words.
+    pub verdicts: &'a Verdicts,
     /// Policies' surroundings.
     pub world: &'a World,
     /// Credentials.
@@ -140,8 +144,11 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
             Requirements::DigestOnly => None,
             Requirements::Unreadable { field, why } => return Judged::Unknown(unknown(field, why)),
         };
-        let examined =
-            self.engine.examine(&image, requirements, around.platforms, &around.access.keychain, self.deadline).await;
+        let live =
+            Live { verdicts: self.verdicts, terms: policy.verdict.as_ref(), deadline: self.deadline, now: self.now };
+        let examination =
+            self.engine.examine(&image, requirements, around.platforms, &around.access.keychain, self.deadline);
+        let (examined, early) = live.beside(image.digest(), examination).await;
         match examined {
             Examined::Satisfied(satisfied) if unpinned && policy.mode == Mode::Enforce => Judged::Failed(Problem {
                 digest: Some(satisfied.digest().clone()),
@@ -150,7 +157,20 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
                     .to_owned(),
                 next_step: "apply it again, or write the reference with its digest".to_owned(),
             }),
-            Examined::Satisfied(satisfied) => Judged::Satisfied { digest: satisfied.digest().clone() },
+            Examined::Satisfied(satisfied) => {
+                let digest = satisfied.digest().clone();
+                let (definite, lack) = match live.word(&digest, early).await {
+                    None => return Judged::Satisfied { digest, note: None },
+                    Some(Weighed::Accepted(note)) => return Judged::Satisfied { digest, note },
+                    Some(Weighed::Refused(lack)) => (true, lack),
+                    Some(Weighed::Open(lack)) => (false, lack),
+                };
+                excepted(Some(&digest.digest)).unwrap_or_else(|| {
+                    let problem = live::problem(&digest, lack);
+                    // The backend may know the image by the time that a template makes its pods.
+                    if definite || !template { Judged::Failed(problem) } else { Judged::Unknown(problem) }
+                })
+            }
             Examined::Refused(refusal) => excepted(refusal.digest.as_ref().map(|d| &d.digest))
                 .unwrap_or_else(|| Judged::Failed(Problem::from(refusal))),
             Examined::Unknown(verdict) => excepted(verdict.digest.as_ref().map(|d| &d.digest)).unwrap_or_else(|| {
