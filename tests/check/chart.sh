@@ -15,6 +15,8 @@ monitored|--set metrics.podMonitor.enabled=true --set metrics.podMonitor.labels.
 keys|--set admission.keySecrets={cosign,other},admission.keyConfigMaps={roots}
 pull-secrets|--set registries.pullSecrets.namespaces={shop,bank},image.pullSecrets={pull}
 registries|--set registries.configured[0].host=registry.example:5000,registries.configured[0].plainHttp=true,registries.configured[0].pullSecret=mirror
+backend|--set backend.url=https://s.example:8443/zone,backend.project=shop,backend.auth.tokenSecret.name=backend
+backend-certificate|--set backend.url=https://s.example,backend.project=shop,backend.auth.certificateSecret=client
 placed|--set operator.nodeSelector.trusted=yes,admission.nodeSelector.trusted=yes,operator.tolerations[0].operator=Exists
 LIST
 }
@@ -28,6 +30,9 @@ maximum|--set admission.timeoutSeconds=31
 /image/operator/digest|--set image.operator.digest=sha256:12
 /crds|--set crds.keeep=true
 /observer/namespace|--set observer.namespace=Bad_Name
+/backend/url|--set backend.url=http://s.example,backend.project=shop,backend.auth.tokenSecret.name=backend
+/backend/project|--set backend.url=https://s.example,backend.auth.tokenSecret.name=backend
+/backend/auth|--set backend.url=https://s.example,backend.project=shop
 needs a namespace of its own|--set observer.namespace=zastava-system
 LIST
 }
