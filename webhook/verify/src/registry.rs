@@ -4,9 +4,11 @@ mod auth;
 mod client;
 mod content;
 mod fetch;
+pub mod layout;
 mod pause;
 mod referrers;
 mod requests;
+pub mod transport;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,6 +24,7 @@ use self::{
     auth::{Authorization, TokenKey, TokenLifetime},
     fetch::ContentKey,
     pause::Pauses,
+    transport::Transport,
 };
 pub(crate) use self::{
     content::{Annotations, Child, Content, Layer, Manifest, Referrer, layers as layers_of, referrers as referrers_of},
@@ -79,6 +82,7 @@ impl From<&ConfiguredRegistry> for RegistrySettings {
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
+    transport: Option<Arc<dyn Transport>>,
 }
 
 struct Inner {
@@ -190,7 +194,13 @@ impl Registry {
             pauses: Pauses::default(),
             requests,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), transport: None })
+    }
+
+    /// The same registries, asked through a transport.
+    #[must_use]
+    pub fn through(self, transport: Arc<dyn Transport>) -> Self {
+        Self { transport: Some(transport), ..self }
     }
 
     #[cfg(test)]
@@ -224,6 +234,7 @@ impl Registry {
             client: inner.clients.get(host).unwrap_or(&inner.default_client).clone(),
             registry: self.clone(),
             host: host.to_owned(),
+            written: image.clone(),
             base: format!("{scheme}://{dialled}/v2/{name}"),
             name,
             credentials,
@@ -263,6 +274,8 @@ pub(crate) struct Repository {
     registry: Registry,
     client: Client,
     host: String,
+    /// The reference that led here: it names another host where a mirror is asked.
+    written: ImageReference,
     base: String,
     name: String,
     credentials: Vec<Credential>,

@@ -12,7 +12,13 @@ use reqwest::{Method, Request, Response, StatusCode, Url};
 use zastava_core::egress::EgressError;
 use zastava_crds::digest::Sha256Digest;
 
-use super::{Content, MAX_MANIFEST, Repository, Scope, auth::Authorization, pause, requests::What};
+use super::{
+    Content, MAX_MANIFEST, Repository, Scope,
+    auth::Authorization,
+    pause,
+    requests::What,
+    transport::{Page, Question},
+};
 use crate::answer::{Answer, Unknown, UnknownCause};
 
 /// Content up to this is kept in memory.
@@ -135,6 +141,36 @@ impl Repository {
     }
 
     async fn get(&self, url: Url, what: What, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
+        let Some(transport) = &self.registry.transport else {
+            return self.ask_network(url, what, limit).await;
+        };
+        let question = self.question(&url, limit);
+        let network = async {
+            match self.ask_network(url, what, limit).await {
+                Ok((headers, body)) => Answer::Found(Page { headers, body }),
+                Err(Missing::None) => Answer::None,
+                Err(Missing::Unknown(unknown)) => Answer::Unknown(unknown),
+            }
+        };
+        match transport.answer(question, network.boxed()).await {
+            Answer::Found(page) if page.body.len() > limit => Err(Missing::Unknown(self.too_large("an answer"))),
+            Answer::Found(page) => Ok((page.headers, page.body)),
+            Answer::None => Err(Missing::None),
+            Answer::Unknown(unknown) => Err(Missing::Unknown(unknown)),
+        }
+    }
+
+    /// What a URL asks, with the names that the reference has: a mirror's are its own.
+    fn question(&self, url: &Url, limit: usize) -> Question {
+        let rest = url.as_str().strip_prefix(&self.base);
+        let path = rest.map_or_else(
+            || url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path())),
+            |rest| format!("/v2/{}{rest}", self.written.repository()),
+        );
+        Question { registry: self.written.host().to_owned(), path, limit }
+    }
+
+    async fn ask_network(&self, url: Url, what: What, limit: usize) -> Result<(HeaderMap, Bytes), Missing> {
         if let Some(left) = self.registry.inner.pauses.left(&self.host) {
             let mut unknown = Unknown::new(UnknownCause::RateLimited, format!("{} asked to wait", self.host));
             unknown.retry_after = Some(left);

@@ -11,6 +11,7 @@ mod double;
 mod fuzz;
 mod indexes;
 mod keys;
+mod layouts;
 mod recorded;
 mod refusals;
 mod registries;
