@@ -11,7 +11,7 @@ NODES ?= 2
 
 harness := tests/e2e/harness.sh
 
-.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit e2e bench-admission
+.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit test-vm e2e bench-admission
 
 help: ## List these
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -49,13 +49,16 @@ demo: prerequisites ## Show Zastava at work: cluster, install, policy, refusal, 
 
 demo-down: cluster-down ## Remove what the demo left
 
-test: check unit e2e ## Everything
+test: check unit test-vm e2e ## Everything
 
 check: prerequisites ## Lints, licences, charts, stale generated files
 	@tests/check.sh
 
 unit: prerequisites ## Tests that need no cluster
 	@cargo test --workspace --lib --bins --test engine --test validation --no-fail-fast
+
+test-vm: prerequisites ## Kernel tests on Debian's own kernel with cgroup v2, in an emulated machine
+	@tests/vm/run.sh $(FILTER)
 
 bench-admission: prerequisites ## Measure what admission costs, with release images (ROUNDS=5 SOAK=2 minutes)
 	@ZASTAVA_PROFILE=release ZASTAVA_CLUSTER=$(or $(ZASTAVA_CLUSTER),zastava-bench) $(harness) bench-admission --rounds $(or $(ROUNDS),5) --soak $(or $(SOAK),2)

@@ -11,6 +11,7 @@ packages=(
   libseccomp-dev                     # runc: without seccomp no pod starts
   busybox-static                     # the workload images
   iproute2 nftables iptables conntrack kmod util-linux procps # the nodes
+  qemu-system-x86 cpio               # the machine with another kernel
   ca-certificates curl jq git
   shellcheck yamllint                # make check
 )

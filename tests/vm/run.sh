@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Runs the observer's kernel tests on another kernel than this machine's: Debian's own, in an emulated machine, with
+# cgroup v2 alone and overlay as a module.
+#
+#   tests/vm/run.sh [FILTER]     FILTER: tests whose name has it (default: all kernel tests); exit 1 if one fails
+#
+# An emulated processor: nothing is needed but qemu, and it takes a minute or two.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.."
+export ZASTAVA_CACHE=${ZASTAVA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zastava}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ZASTAVA_CACHE/target}
+# Seconds that the machine may run.
+limit=900
+
+say() { printf 'vm: %s\n' "$*" >&2; }
+if [ "$(uname -m)" != x86_64 ]; then say "skipped: only x86-64 is emulated, this is $(uname -m)"; exit 0; fi
+
+# The newest kernel of this Debian's cloud image, unpacked once a version.
+kernel() {
+  local package folder temp
+  package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+  if [ -z "$package" ]; then
+    apt-get -o DPkg::Lock::Timeout=300 update -qq >&2
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
+  fi
+  folder=$ZASTAVA_CACHE/vm/$package
+  if [ ! -f "$folder/vmlinuz" ]; then
+    mkdir -p "$ZASTAVA_CACHE/vm"
+    temp=$(mktemp -d "$ZASTAVA_CACHE/vm/.making.XXXXXX")
+    say "downloading $package, once"
+    (cd "$temp" && apt-get download -qq "$package" 2>/dev/null >&2 && dpkg-deb -x ./*.deb x)
+    mkdir "$temp/done"
+    cp "$temp"/x/boot/vmlinuz-* "$temp/done/vmlinuz"
+    cp "$(find "$temp/x" -name overlay.ko)" "$temp/done/overlay.ko"
+    mv -T "$temp/done" "$folder" 2>/dev/null || true # another run was faster
+    rm -rf "$temp"
+  fi
+  echo "$folder"
+}
+
+# As part of the workspace: with -p its dependencies would have other features, and be built a second time.
+tests() {
+  cargo test --quiet --workspace --lib --bins --no-run --message-format=json-render-diagnostics |
+    jq -r 'select(.profile.test == true and .target.name == "zastava_observer" and .executable != null) | .executable' | tail -n 1
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+folder=$(kernel)
+program=$(tests)
+[ -x "$program" ] || { say 'the tests were not built'; exit 1; }
+
+root=$work/root
+mkdir -p "$root/bin"
+cp "$(command -v busybox)" "$root/bin/busybox"
+cp "$folder/overlay.ko" "$root/overlay.ko"
+install -m 755 "$here/init" "$root/init"
+strip --strip-all -o "$root/observer-tests" "$program"
+(cd "$root" && find . -print0 | sort -z | cpio --null --create --format=newc --quiet --owner=0:0 --reproducible) >"$work/initramfs"
+
+say "booting $(basename "$folder")"
+# Not under KVM: a guest hangs there on some hosts, and the figure is not the point.
+timeout --kill-after=10 $limit qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 \
+  -nodefaults -nographic -no-reboot -serial stdio \
+  -kernel "$folder/vmlinuz" -initrd "$work/initramfs" \
+  -append "console=ttyS0 quiet panic=-1 zastava.filter=${1:-kernel_tests}" </dev/null | tr -d '\r' | tee "$work/console"
+
+if grep -q 'SKIPPED' "$work/console"; then say 'a test was skipped, and must not be here'; exit 1; fi
+if ! grep -q '^test result: ok. [1-9]' "$work/console"; then say 'no test ran'; exit 1; fi
+grep -q '^vm: ended with 0$' "$work/console" || { say 'a test failed, or the machine did not come to an end'; exit 1; }
