@@ -6,9 +6,6 @@ use super::{Digests, Libraries, ScanTrigger, ZastavaPolicySpec};
 pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
     let mut fields = Vec::new();
     if let Some(admission) = &spec.admission {
-        if !admission.base_images.is_empty() {
-            fields.push("spec.admission.baseImages".to_owned());
-        }
         if admission.digests == Some(Digests::Off) && admission.sbom.as_ref().is_some_and(|sbom| sbom.max_age.is_some())
         {
             fields.push("spec.admission.sbom.maxAge with digests: Off".to_owned());

@@ -11,7 +11,7 @@ use zastava_crds::{
         Unmatched, ZastavaPolicy, supported::unsupported_fields,
     },
 };
-use zastava_verify::requirement::check_conditions;
+use zastava_verify::requirement;
 
 use super::installation::Installation;
 use crate::policy::Scope;
@@ -42,8 +42,8 @@ pub fn in_force(policy: &ZastavaPolicy) -> Result<(), Refusal> {
     if let Err(error) = Scope::new(&policy.spec.match_) {
         return Err(Refusal::Invalid(error.to_string()));
     }
-    // No schema can say which conditions compile.
-    if let Some(Err(error)) = policy.spec.admission.as_ref().map(check_conditions) {
+    // No schema can say which conditions compile, and which base images can be shown.
+    if let Some(Err(error)) = policy.spec.admission.as_ref().map(requirement::check) {
         return Err(Refusal::Invalid(format!("spec.admission.{error}")));
     }
     let fields = unsupported_fields(&policy.spec);
@@ -227,9 +227,9 @@ pub(super) mod tests {
         let mut suspended = keyed("Enforce");
         suspended["suspend"] = true.into();
         assert_eq!(planned(&[("a", suspended)], true), Plan::default());
-        let mut unsupported = keyed("Enforce");
-        unsupported["admission"]["baseImages"] = serde_json::json!(["registry.example/base"]);
-        assert_eq!(planned(&[("a", unsupported)], true), Plan::default());
+        let mut unusable = keyed("Enforce");
+        unusable["admission"]["baseImages"] = serde_json::json!(["registry.example/base:1"]);
+        assert_eq!(planned(&[("a", unusable)], true), Plan::default());
         assert_eq!(planned(&[("a", keyed("Enforce"))], false), Plan::default());
     }
 

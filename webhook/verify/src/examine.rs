@@ -10,8 +10,9 @@ use crate::{
     check::{self, By, Rejected, Signed, Wanted},
     condition::{Pool, Unmet},
     discover::{Candidate, Discovered, Form},
+    provenance,
     registry::{Annotations, Repository},
-    requirement::{AttestationRequirement, SignatureRequirement, Signers, standing},
+    requirement::{AttestationRequirement, BaseImages, SignatureRequirement, Signers, standing},
     sbom::Header,
     verdict::RefusalReason,
 };
@@ -32,6 +33,7 @@ pub(crate) enum Ask<'a> {
     Signature(&'a SignatureRequirement),
     Sbom { signed_by: &'a SignatureRequirement, acceptable: &'a (dyn Fn(&Header) -> Result<(), Unacceptable> + Sync) },
     Attestation(&'a AttestationRequirement),
+    BaseImages(&'a BaseImages),
 }
 
 /// Why a document under accepted keys does not do.
@@ -47,13 +49,16 @@ impl<'a> Ask<'a> {
             Self::Signature(requirement) => format!("signatures[{}]", requirement.name()),
             Self::Sbom { .. } => "sbom".to_owned(),
             Self::Attestation(requirement) => format!("attestations[{}]", requirement.predicate_type()),
+            Self::BaseImages(_) => "baseImages".to_owned(),
         }
     }
 
-    pub(crate) fn signed_by(&self) -> &'a SignatureRequirement {
+    /// Who must have signed; absent: nothing that is signed counts.
+    pub(crate) fn signed_by(&self) -> Option<&'a SignatureRequirement> {
         match self {
-            Self::Signature(requirement) | Self::Sbom { signed_by: requirement, .. } => requirement,
-            Self::Attestation(requirement) => requirement.signed_by(),
+            Self::Signature(requirement) | Self::Sbom { signed_by: requirement, .. } => Some(requirement),
+            Self::Attestation(requirement) => Some(requirement.signed_by()),
+            Self::BaseImages(base) => base.provenance(),
         }
     }
 
@@ -62,6 +67,7 @@ impl<'a> Ask<'a> {
             Self::Signature(_) => Wanted::Signature,
             Self::Sbom { .. } => Wanted::Sbom,
             Self::Attestation(requirement) => Wanted::Predicate(requirement.predicate_type()),
+            Self::BaseImages(_) => Wanted::Provenance,
         }
     }
 
@@ -69,7 +75,7 @@ impl<'a> Ask<'a> {
         match self {
             Self::Signature(_) => MAX_SIGNATURE,
             Self::Sbom { .. } => MAX_SBOM,
-            Self::Attestation(_) => MAX_ATTESTATION,
+            Self::Attestation(_) | Self::BaseImages(_) => MAX_ATTESTATION,
         }
     }
 
@@ -87,6 +93,9 @@ impl<'a> Ask<'a> {
                     Unmet::Unsupported(why) => Unacceptable { reason: RefusalReason::UnsupportedAttestation, why },
                 })
             }
+            Self::BaseImages(base) => provenance::uses_known(signed.payload(), base)
+                .map(|()| None)
+                .map_err(|why| Unacceptable { reason: RefusalReason::UnknownBaseImage, why }),
         })
     }
 }
@@ -105,6 +114,8 @@ pub(crate) struct Tally {
     /// Attestations of other types, by what their publisher says.
     pub(crate) other_types: usize,
     pub(crate) notation: usize,
+    /// What could not be looked at, and matters to this ask alone.
+    unknown: Option<Unknown>,
     met: Option<Met>,
 }
 
@@ -116,9 +127,21 @@ pub(crate) struct Met {
     pub(crate) sbom: Option<(Header, Signed)>,
 }
 
+impl Met {
+    /// By what the image is, whoever signed.
+    pub(crate) fn by(what: String) -> Self {
+        Self { signed_by: vec![what], sbom: None }
+    }
+}
+
 impl Tally {
     pub(crate) fn into_met(self) -> Option<Met> {
         self.met
+    }
+
+    /// What could not be looked at, and matters to this ask alone.
+    pub(crate) fn unknown(&self) -> Option<&Unknown> {
+        self.unknown.as_ref()
     }
 
     /// Distinct authorities that signed the same, at most.
@@ -150,19 +173,20 @@ impl Tally {
         };
         let document = match ask {
             Ask::Signature(_) => None,
-            Ask::Sbom { .. } | Ask::Attestation(_) => Some(Sha256Digest::of(signed.payload())),
+            Ask::Sbom { .. } | Ask::Attestation(_) | Ask::BaseImages(_) => Some(Sha256Digest::of(signed.payload())),
         };
         let group = self.groups.entry(document).or_default();
+        let Some(requirement) = ask.signed_by() else { return Ok(()) };
         for By { authority, signer } in signed.by() {
             let under = group.entry(signer.clone()).or_default();
             if !under.contains(authority) {
                 under.push(*authority);
             }
         }
-        let authorities = ask.signed_by().authorities();
+        let authorities = requirement.authorities();
         let standing = standing(group, authorities);
         self.signers = self.signers.max(standing);
-        if standing >= ask.signed_by().threshold() {
+        if standing >= requirement.threshold() {
             let label = |signer, under: &Vec<usize>| authorities.get(*under.first()?).map(|a| a.label_of(signer));
             let signed_by = group.iter().filter_map(|(signer, under)| label(signer, under)).collect();
             self.met = Some(Met { signed_by, sbom: header.map(|header| (header, signed)) });
@@ -183,6 +207,15 @@ pub(crate) struct Examination {
 impl Examination {
     pub(crate) fn of(asks: &[Ask<'_>]) -> Self {
         Self { tallies: asks.iter().map(|_| Tally::default()).collect(), unknown: Vec::new(), seen: HashSet::new() }
+    }
+
+    /// What is known of an ask before anything that is attached was looked at.
+    pub(crate) fn begin(&mut self, ask: usize, known: Result<Option<Met>, Unknown>) {
+        let Some(tally) = self.tallies.get_mut(ask) else { return };
+        match known {
+            Ok(met) => tally.met = met,
+            Err(unknown) => tally.unknown = Some(unknown),
+        }
     }
 
     pub(crate) fn all_met(&self) -> bool {
@@ -270,17 +303,18 @@ impl Examination {
         image: &Sha256Digest,
     ) {
         for (ask, tally) in asks.iter().zip(&mut self.tallies) {
+            let Some(signed_by) = ask.signed_by() else { continue };
             if tally.met.is_some() || !could_be(ask, candidate) || candidate.layer.size > ask.limit() {
                 continue;
             }
-            let (authorities, beside) = (ask.signed_by().authorities(), &candidate.layer.beside);
+            let (authorities, beside) = (signed_by.authorities(), &candidate.layer.beside);
             let signed = match candidate.form {
                 Form::Bundle => check::bundle(bytes, ask.wanted(), image, authorities),
                 Form::Envelope => check::envelope(bytes, beside, ask.wanted(), image, authorities),
                 Form::SimpleSigning => check::simple_signing(bytes, beside, image, authorities),
             };
             if let Err(unknown) = tally.count(ask, pool, signed).await {
-                self.unknown.push(unknown);
+                tally.unknown = Some(unknown);
             }
         }
     }
@@ -288,7 +322,8 @@ impl Examination {
 
 fn could_be(ask: &Ask<'_>, candidate: &Candidate) -> bool {
     match (ask, candidate.form) {
-        (Ask::Sbom { .. } | Ask::Attestation(_), Form::SimpleSigning) => false,
+        (ask, _) if ask.signed_by().is_none() => false,
+        (Ask::Sbom { .. } | Ask::Attestation(_) | Ask::BaseImages(_), Form::SimpleSigning) => false,
         (Ask::Signature(_), Form::SimpleSigning) => true,
         (ask, Form::Bundle | Form::Envelope) => {
             candidate.layer.predicate_type.as_deref().is_none_or(|predicate| ask.wanted().accepts(predicate))

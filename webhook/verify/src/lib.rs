@@ -15,6 +15,7 @@ mod examine;
 mod fuzz;
 pub mod image;
 pub mod keychain;
+mod provenance;
 pub mod registry;
 pub mod requirement;
 pub mod sbom;

@@ -27,7 +27,10 @@ use self::{
     transport::Transport,
 };
 pub(crate) use self::{
-    content::{Annotations, Child, Content, Layer, Manifest, Referrer, layers as layers_of, referrers as referrers_of},
+    content::{
+        Annotations, Child, Content, Layer, Manifest, Referrer, base_hint, layer_digests, layers as layers_of,
+        referrers as referrers_of,
+    },
     fetch::{bounded, unanswered},
     referrers::Referrers,
     requests::{Requests, What},

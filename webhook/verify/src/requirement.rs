@@ -8,8 +8,9 @@ use zastava_crds::{
 };
 
 pub use self::{
-    attestation::{AttestationRequirement, check_conditions},
+    attestation::AttestationRequirement,
     authority::{AuthorityKind, ResolvedAuthority, Signer},
+    base::{BaseImage, BaseImages},
     identity::{Identity, IdentityError, Subject},
     key::{KeyError, PublicKey},
     store::{Inline, TrustStore},
@@ -22,6 +23,7 @@ pub(crate) use self::{
 
 mod attestation;
 mod authority;
+mod base;
 mod identity;
 mod key;
 mod resolve;
@@ -75,6 +77,7 @@ pub struct PolicyRequirements {
     signatures: Vec<SignatureRequirement>,
     sbom: Option<SbomRequirement>,
     attestations: Vec<AttestationRequirement>,
+    base_images: Option<BaseImages>,
 }
 
 /// Why a policy's `admission` can't be made into requirements.
@@ -136,6 +139,14 @@ pub enum RequirementError {
         /// What is wrong with it, and the fix.
         why: String,
     },
+    /// A base image that can't be shown.
+    #[error("{field} {why}")]
+    BaseImage {
+        /// Path of the field under `spec.admission`.
+        field: String,
+        /// What is wrong with it, and the fix.
+        why: String,
+    },
     /// A duration that does not parse.
     #[error("{field}: {value:?} is not a duration such as 720h")]
     Duration {
@@ -157,6 +168,7 @@ impl RequirementError {
             Self::Threshold { .. } => "threshold",
             Self::SignedBy { .. } => "signed_by",
             Self::Condition { .. } => "condition",
+            Self::BaseImage { .. } => "base_image",
             Self::Duration { .. } => "duration",
         }
     }
@@ -224,15 +236,13 @@ impl PolicyRequirements {
         let attestations = attestations
             .map(|(index, attestation)| AttestationRequirement::from_spec(index, attestation, &signatures))
             .collect::<Result<Vec<_>, _>>()?;
-        if !spec.base_images.is_empty() {
-            return Err(RequirementError::Unsupported { field: "baseImages".to_owned() });
-        }
-        if signatures.is_empty() && sbom.is_none() {
+        let base_images = BaseImages::from_spec(spec, &signatures, &attestations)?;
+        if signatures.is_empty() && sbom.is_none() && base_images.is_none() {
             return Ok(None);
         }
         let keys = keys_hash(&signatures);
         let policy = PolicyIdentity { name: name.to_owned(), uid: uid.to_owned(), generation, keys };
-        Ok(Some(Self { policy, signatures, sbom, attestations }))
+        Ok(Some(Self { policy, signatures, sbom, attestations, base_images }))
     }
 
     /// The policy that asks.
@@ -254,6 +264,17 @@ impl PolicyRequirements {
     pub fn attestations(&self) -> &[AttestationRequirement] {
         &self.attestations
     }
+
+    /// Base images one of which it must be built on.
+    pub fn base_images(&self) -> Option<&BaseImages> {
+        self.base_images.as_ref()
+    }
+}
+
+/// What of a policy's `admission` can be checked without its keys, and by no schema: conditions and base images.
+pub fn check(spec: &AdmissionSpec) -> Result<(), RequirementError> {
+    attestation::check(spec)?;
+    base::parse(spec).map(drop)
 }
 
 /// The entry that a `signedBy` names; absent, it is the only one.

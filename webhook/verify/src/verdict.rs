@@ -102,7 +102,7 @@ pub struct Evidence {
     pub requirement: String,
     /// What it is attached to: the image itself, or a platform's child of its index.
     pub subject: ImageDigest,
-    /// Who signed, by the labels of the authorities.
+    /// Who signed, by the labels of the authorities; of a base image that was told by its layers, those.
     pub signed_by: Vec<String>,
 }
 
@@ -147,6 +147,8 @@ pub enum RefusalReason {
     UnsupportedAttestation,
     /// There is one, and a condition does not hold over it.
     ConditionNotMet,
+    /// It is not shown to be built on a base image that the policy names.
+    UnknownBaseImage,
     /// The index has no image for any platform of the cluster.
     NoPlatform,
 }

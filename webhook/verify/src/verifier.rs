@@ -1,5 +1,6 @@
 //! The verifier: one conversation with a registry for equal questions, and a memory bound to digests.
 
+mod bases;
 mod counts;
 mod discoveries;
 mod memory;
@@ -13,8 +14,8 @@ use tokio::{sync::Semaphore, time::Instant};
 use zastava_crds::digest::Sha256Digest;
 
 pub use self::counts::Counts;
-pub(crate) use self::discoveries::Discoveries;
 use self::memory::VerdictKey;
+pub(crate) use self::{bases::Bases, discoveries::Discoveries};
 use crate::{
     answer::{Answer, Unknown, UnknownCause},
     condition::Pool,
@@ -112,6 +113,7 @@ pub struct Verifier {
     tags: Cache<TagKey, Sha256Digest>,
     discoveries: Arc<Discoveries>,
     pool: Arc<Pool>,
+    bases: Arc<Bases>,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     counts: Counts,
@@ -122,6 +124,7 @@ impl Verifier {
     pub fn new(registry: Registry, settings: VerifierSettings) -> Self {
         let settings = Arc::new(settings);
         Self {
+            bases: Arc::new(Bases::new(registry.clone())),
             registry,
             verdicts: memory::verdicts(&settings),
             tags: Cache::builder().max_capacity(1024).time_to_live(Duration::from_secs(1)).build(),
@@ -196,7 +199,7 @@ impl Verifier {
             self.verdicts.invalidate(&key).await;
         }
         let (verifier, requirements) = (self.clone(), requirements.clone());
-        let (image, platforms) = (image.clone(), platforms.clone());
+        let (image, platforms, keychain) = (image.clone(), platforms.clone(), keychain.clone());
         let name = image.name();
         let Ok(place) = self.waiting.clone().try_acquire_owned() else {
             return Verdict::Unknown(UnknownVerdict::of(None, busy(&name)));
@@ -204,7 +207,7 @@ impl Verifier {
         let work = tokio::spawn(async move {
             let prove = async {
                 verifier.counts.verifications.inc();
-                let subject = verifier.subject(&repository, &image, &platforms);
+                let subject = verifier.subject(&repository, &image, &platforms, &keychain);
                 let work = verifier.bounded(&subject.name, prove::prove(&subject, &requirements).boxed());
                 work.await.unwrap_or_else(|unknown| Verdict::Unknown(UnknownVerdict::of(None, unknown)))
             };
@@ -230,7 +233,7 @@ impl Verifier {
         deadline: Instant,
     ) -> SbomVerdict {
         let repository = self.registry.repository(&image.image, keychain);
-        let subject = self.subject(&repository, image, platforms);
+        let subject = self.subject(&repository, image, platforms, keychain);
         let work = self.bounded(&subject.name, prove::sbom(&subject, signed_by).boxed());
         let unknown = match tokio::time::timeout_at(deadline, work).await {
             Ok(Ok(verdict)) => return verdict,
@@ -240,11 +243,19 @@ impl Verifier {
         SbomVerdict::Unknown(UnknownVerdict::of(None, unknown))
     }
 
-    fn subject<'a>(&'a self, repository: &'a Repository, image: &'a Resolved, platforms: &'a Platforms) -> Subject<'a> {
+    fn subject<'a>(
+        &'a self,
+        repository: &'a Repository,
+        image: &'a Resolved,
+        platforms: &'a Platforms,
+        keychain: &'a Keychain,
+    ) -> Subject<'a> {
         Subject {
             repository,
             discoveries: &self.discoveries,
             pool: &self.pool,
+            bases: &self.bases,
+            keychain,
             digest: &image.digest,
             platforms,
             name: image.name(),

@@ -173,8 +173,10 @@ fn compile(policy: &ZastavaPolicy, store: &impl TrustStore) -> Result<Policy, St
     ) {
         Ok(Some(requirements)) => Requirements::Proof(Arc::new(requirements)),
         Ok(None) => Requirements::DigestOnly,
-        // As the operator has it: a policy with such a condition is not in force at either end.
-        Err(error @ RequirementError::Condition { .. }) => return Err(format!("spec.admission.{error}")),
+        // As the operator has it: a policy with such a field is not in force at either end.
+        Err(error @ (RequirementError::Condition { .. } | RequirementError::BaseImage { .. })) => {
+            return Err(format!("spec.admission.{error}"));
+        }
         Err(error) => Requirements::Unreadable { field: "spec.admission".to_owned(), why: error.to_string() },
     };
     let (requirements, verdict) = match admission.verdict.as_ref().map(Terms::of).transpose() {

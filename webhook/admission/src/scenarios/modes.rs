@@ -83,13 +83,13 @@ async fn the_strictest_image_and_the_strictest_policy_win() {
 async fn a_policy_out_of_force_refuses_nothing_and_says_so() {
     let mut suspended = signed("Enforce");
     suspended["suspend"] = json!(true);
-    let mut unsupported = signed("Enforce");
-    unsupported["admission"]["baseImages"] = json!(["registry.example/base/**"]);
+    let mut unusable = signed("Enforce");
+    unusable["admission"]["baseImages"] = json!(["registry.example/base:1"]);
     let runtime = json!({"mode": "Enforce", "runtime": {}});
-    let bench = Bench::new(&[("suspended", suspended), ("unsupported", unsupported), ("runtime", runtime)]);
+    let bench = Bench::new(&[("suspended", suspended), ("unusable", unusable), ("runtime", runtime)]);
     for (uid, why) in [
         ("suspended", "spec.suspend"),
-        ("unsupported", "spec.admission.baseImages"),
+        ("unusable", "spec.admission.baseImages[0]"),
         ("runtime", "spec.admission is absent"),
         ("gone", "deleted"),
     ] {

@@ -5,6 +5,7 @@ use sigstore_types::Subject;
 use zastava_crds::digest::Sha256Digest;
 
 use super::Rejected;
+use crate::provenance;
 
 /// The predicate of a signature as cosign 3 writes it.
 pub(crate) const SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";
@@ -24,6 +25,8 @@ pub(crate) enum Wanted<'a> {
     Sbom,
     /// Exactly this predicate type.
     Predicate(&'a str),
+    /// A provenance of a version that is read.
+    Provenance,
 }
 
 impl Wanted<'_> {
@@ -32,6 +35,7 @@ impl Wanted<'_> {
             Self::Signature => predicate_type == SIGN_PREDICATE,
             Self::Sbom => is_sbom(predicate_type),
             Self::Predicate(exact) => predicate_type == exact,
+            Self::Provenance => provenance::is_provenance(predicate_type),
         }
     }
 }

@@ -12,6 +12,8 @@ use crate::{
 
 /// Children of one index at most.
 const MAX_CHILDREN: usize = 128;
+/// Layers of one image at most.
+const MAX_IMAGE_LAYERS: usize = 1024;
 /// Layers of one manifest that carries signatures at most.
 const MAX_LAYERS: usize = 64;
 
@@ -80,6 +82,13 @@ struct Form {
     manifests: Option<serde::de::IgnoredAny>,
     config: Option<serde::de::IgnoredAny>,
     layers: Option<serde::de::IgnoredAny>,
+}
+
+impl Child {
+    /// Attestations that build tools put into an index say that they are for no platform: no runtime picks them.
+    pub(crate) fn is_image(&self) -> bool {
+        !self.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown")
+    }
 }
 
 impl Manifest {
@@ -189,6 +198,26 @@ pub(crate) fn layers(content: &Content) -> Result<Vec<Layer>, Unknown> {
         })
     };
     Ok(manifest.layers().iter().filter_map(read).collect())
+}
+
+/// The layers of an image by digest, the lowest first.
+pub(crate) fn layer_digests(content: &Content) -> Result<Vec<Sha256Digest>, Unknown> {
+    let unsupported = |why: &str| Unknown::new(UnknownCause::Unsupported, format!("{} {why}", content.digest));
+    let manifest: ImageManifest =
+        serde_json::from_slice(&content.body).map_err(|_| unsupported("is not a readable manifest"))?;
+    let layers = manifest.layers();
+    if layers.len() > MAX_IMAGE_LAYERS {
+        let message = format!("{} has {} layers, more than {MAX_IMAGE_LAYERS}", content.digest, layers.len());
+        return Err(Unknown::new(UnknownCause::TooLarge, message));
+    }
+    let digests = layers.iter().map(sha256).collect::<Option<Vec<_>>>();
+    digests.ok_or_else(|| unsupported("has layers with digests other than sha256"))
+}
+
+/// The base image that a manifest says its image was built on: a hint what to look at first, and no more.
+pub(crate) fn base_hint(content: &Content) -> Option<Sha256Digest> {
+    let manifest: ImageManifest = serde_json::from_slice(&content.body).ok()?;
+    manifest.annotations().as_ref()?.get("org.opencontainers.image.base.digest")?.parse().ok()
 }
 
 fn sha256(descriptor: &Descriptor) -> Option<Sha256Digest> {

@@ -13,8 +13,8 @@ pub struct AttestationRequirement {
     conditions: Conditions,
 }
 
-/// Whether the conditions of a policy's `admission` can be compiled. It needs none of its keys.
-pub fn check_conditions(spec: &AdmissionSpec) -> Result<(), RequirementError> {
+/// Whether the conditions of a policy's `admission` can be compiled.
+pub(super) fn check(spec: &AdmissionSpec) -> Result<(), RequirementError> {
     spec.attestations.iter().enumerate().try_for_each(|(index, of)| compile(index, of).map(drop))
 }
 

@@ -5,7 +5,7 @@ use crate::{
     check::Rejected,
     examine::{Ask, Tally},
     image::Platforms,
-    requirement::{AuthorityKind, ResolvedAuthority},
+    requirement::{AuthorityKind, ResolvedAuthority, SignatureRequirement},
 };
 
 /// Identities of one refusal that are told.
@@ -39,13 +39,19 @@ fn words(ask: &Ask<'_>) -> Words {
             no_match: RefusalReason::NoMatchingAttestation,
             below: RefusalReason::NoMatchingAttestation,
         },
+        Ask::BaseImages(_) => Words {
+            what: "known base image under its layers, and no provenance",
+            none: RefusalReason::UnknownBaseImage,
+            no_match: RefusalReason::UnknownBaseImage,
+            below: RefusalReason::UnknownBaseImage,
+        },
     }
 }
 
 /// What was found for an ask that is not met.
 pub(super) fn found(ask: &Ask<'_>, tally: &Tally) -> (RefusalReason, String) {
     let words = words(ask);
-    let threshold = ask.signed_by().threshold();
+    let threshold = ask.signed_by().map_or(0, SignatureRequirement::threshold);
     if let Some(unacceptable) = tally.unacceptable.first() {
         return (unacceptable.reason, unacceptable.why.clone());
     }
@@ -82,7 +88,7 @@ fn kinds(tally: &Tally) -> String {
 /// What to do about a refusal of the image `name` (`host/repository@digest`).
 pub(super) fn next_step(ask: &Ask<'_>, reason: RefusalReason, name: &str, platforms: &Platforms) -> String {
     let keyed = |authority: &ResolvedAuthority| !matches!(authority.kind(), AuthorityKind::Keyless { .. });
-    let (under, key) = if ask.signed_by().authorities().iter().any(keyed) {
+    let (under, key) = if ask.signed_by().is_some_and(|by| by.authorities().iter().any(keyed)) {
         ("with a key that the policy names", "--key <key> ")
     } else {
         ("as an identity that the policy names", "")
@@ -109,6 +115,11 @@ pub(super) fn next_step(ask: &Ask<'_>, reason: RefusalReason, name: &str, platfo
         }
         RefusalReason::ConditionNotMet => {
             "look at what was attested (cosign verify-attestation), and build an image that meets the condition"
+                .to_owned()
+        }
+        RefusalReason::UnknownBaseImage => {
+            "build it on an image of the policy's baseImages, and attest its SLSA provenance or pin the base image by \
+             host/repository@digest there"
                 .to_owned()
         }
         RefusalReason::NoPlatform => match platforms {

@@ -12,9 +12,11 @@ use crate::{
     discover::Discovered,
     examine::{Ask, Examination, Met, Unacceptable},
     image::Platforms,
-    registry::{Child, Manifest, Repository},
-    requirement::{PolicyRequirements, SbomRequirement, SignatureRequirement},
+    keychain::Keychain,
+    registry::{self, Child, Manifest, Repository},
+    requirement::{BaseImage, BaseImages, PolicyRequirements, SbomRequirement, SignatureRequirement},
     sbom::{Header, SbomVerdict, VerifiedSbom},
+    verifier::Bases,
     verifier::Discoveries,
 };
 
@@ -27,6 +29,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) discoveries: &'a Discoveries,
     pub(crate) pool: &'a Pool,
+    pub(crate) bases: &'a Bases,
+    pub(crate) keychain: &'a Keychain,
     pub(crate) digest: &'a Sha256Digest,
     pub(crate) platforms: &'a Platforms,
     /// How messages name the image: `host/repository@digest`.
@@ -54,6 +58,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
         asks.push(Ask::Sbom { signed_by: &sbom.signed_by, acceptable: &acceptable });
     }
     asks.extend(requirements.attestations().iter().map(Ask::Attestation));
+    asks.extend(requirements.base_images().map(Ask::BaseImages));
     let (digest, outcomes) = match subject.examine(&asks).boxed().await {
         Ok(examined) => examined,
         Err((digest, unknown)) => return Verdict::Unknown(UnknownVerdict::of(digest, unknown)),
@@ -158,6 +163,11 @@ impl Subject<'_> {
         listed: &Discovered,
     ) -> Vec<Result<Met, Unmet>> {
         let mut examination = Examination::of(asks);
+        for (index, ask) in asks.iter().enumerate() {
+            let Ask::BaseImages(base) = ask else { continue };
+            let on = self.on_layers_of(base, digest).boxed().await;
+            examination.begin(index, on.map(|base| base.map(Met::by)));
+        }
         examination.examine(self.repository, self.pool, digest, asks, listed).await;
         let by_api = examination.all_met();
         if !by_api {
@@ -170,20 +180,58 @@ impl Subject<'_> {
         let unknown = examination.unknown.into_iter().next();
         let judge = |(ask, tally): (&Ask<'_>, crate::examine::Tally)| {
             let (reason, found) = explain::found(ask, &tally);
-            match (tally.into_met(), &unknown) {
+            let unknown = tally.unknown().or(unknown.as_ref()).cloned();
+            match (tally.into_met(), unknown) {
                 (Some(met), _) => Ok(met),
-                (None, Some(unknown)) => Err(Unmet::Unknown(unknown.clone())),
+                (None, Some(unknown)) => Err(Unmet::Unknown(unknown)),
                 (None, None) => Err(Unmet::Refused(reason, found)),
             }
         };
         asks.iter().zip(examination.tallies).map(judge).collect()
     }
 
+    /// The pinned base image with all of whose layers the image with this digest begins, in words. An index has none.
+    async fn on_layers_of(&self, base: &BaseImages, digest: &Sha256Digest) -> Result<Option<String>, Unknown> {
+        let pinned = base.known().iter().filter_map(|base| match base {
+            BaseImage::Pinned { image, digest } => Some((image, digest)),
+            BaseImage::Digest(_) | BaseImage::Named(_) => None,
+        });
+        let mut pinned: Vec<_> = pinned.collect();
+        if pinned.is_empty() {
+            return Ok(None);
+        }
+        let content = match self.repository.manifest(digest).await {
+            Answer::Found(content) => content,
+            // What is not there has nothing attached that counts either.
+            Answer::None => return Ok(None),
+            Answer::Unknown(unknown) => return Err(unknown),
+        };
+        if !matches!(Manifest::read(&content)?, Manifest::Image) {
+            return Ok(None);
+        }
+        let layers = registry::layer_digests(&content)?;
+        let hint = registry::base_hint(&content);
+        pinned.sort_by_key(|(_, digest)| Some(*digest) != hint.as_ref());
+        let mut unknown = None;
+        for (image, digest) in pinned {
+            match self.bases.layers(image, digest, self.keychain).await {
+                // An image without layers would be under every other.
+                Ok(bases) if bases.iter().any(|base| !base.is_empty() && layers.starts_with(base)) => {
+                    return Ok(Some(format!("the layers of {}@{digest}", image.canonical())));
+                }
+                Ok(_) => {}
+                Err(why) => unknown = unknown.or(Some(why)),
+            }
+        }
+        unknown.map_or(Ok(None), Err)
+    }
+
     fn runnable(&self, children: Vec<Child>) -> Vec<Child> {
-        // Attestations that build tools put into an index say that they are for no platform: no runtime picks them.
-        let is_image =
-            |child: &Child| !child.platform.as_ref().is_some_and(|p| p.os == "unknown" && p.architecture == "unknown");
-        children.into_iter().filter(is_image).filter(|child| self.platforms.may_run(child.platform.as_ref())).collect()
+        children
+            .into_iter()
+            .filter(Child::is_image)
+            .filter(|child| self.platforms.may_run(child.platform.as_ref()))
+            .collect()
     }
 
     async fn by_children(&self, ask: Ask<'_>, own: Unmet, runnable: &[Child]) -> Outcome {

@@ -4,6 +4,7 @@
 
 mod access;
 mod attestations;
+mod bases;
 mod bench;
 mod cosign;
 mod discovery;
