@@ -1,16 +1,10 @@
 //! What this version refuses instead of ignoring: a field that can't be honoured stalls the policy (reason NotSupported).
 
-use super::{Digests, Libraries, ScanTrigger, ZastavaPolicySpec};
+use super::{Libraries, ScanTrigger, ZastavaPolicySpec};
 
 /// Paths of the fields of `spec` that this version can't honour yet, in the order of the schema.
 pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
     let mut fields = Vec::new();
-    if let Some(admission) = &spec.admission {
-        if admission.digests == Some(Digests::Off) && admission.sbom.as_ref().is_some_and(|sbom| sbom.max_age.is_some())
-        {
-            fields.push("spec.admission.sbom.maxAge with digests: Off".to_owned());
-        }
-    }
     if let Some(runtime) = &spec.runtime {
         if runtime.libraries != Libraries::Off {
             fields.push("spec.runtime.libraries".to_owned());

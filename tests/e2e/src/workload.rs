@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::error::Result;
 use crate::image::{BUSYBOX, Image, Rootfs, Start, sbom};
 use crate::registry::Reference;
@@ -60,6 +62,12 @@ impl<'a> Workload<'a> {
     pub fn described_by(self, key: &str, form: Form) -> Result<Self> {
         let bom = sbom::cyclonedx(&self.rootfs, &self.reference.repository)?;
         self.signer(key)?.attest(self.stage.registry(), &self.reference, "cyclonedx", &bom, form)?;
+        Ok(self)
+    }
+
+    /// Attests `predicate` under cosign's name of its type, or its URI, with the cluster's key pair `key`.
+    pub fn attested_by(self, key: &str, type_: &str, predicate: &Value, form: Form) -> Result<Self> {
+        self.signer(key)?.attest(self.stage.registry(), &self.reference, type_, predicate, form)?;
         Ok(self)
     }
 

@@ -17,6 +17,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::core::cel::cel::{Value, parser::Expression};
 
 pub(crate) use self::pool::Pool;
@@ -25,7 +26,7 @@ use self::{
     functions::Patterns,
     work::{MAX_WORK, Sizes},
 };
-use crate::text::bounded;
+use crate::{answer::Unknown, text::bounded};
 
 /// Longest text of an error or of an expression in a message.
 const MAX_TEXT: usize = 160;
@@ -37,11 +38,35 @@ pub struct Conditions(Arc<Inner>);
 struct Inner {
     conditions: Vec<Condition>,
     patterns: Patterns,
+    live: bool,
 }
 
 struct Condition {
     source: String,
     expression: Expression,
+}
+
+/// Conditions that name the time, and the signed payload that they held over.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    conditions: Conditions,
+    payload: Arc<[u8]>,
+}
+
+impl Live {
+    pub(crate) fn of(conditions: &Conditions, payload: &[u8]) -> Self {
+        Self { conditions: conditions.clone(), payload: payload.into() }
+    }
+
+    /// Bytes it takes in memory.
+    pub(crate) fn size(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Whether they hold now.
+    pub(crate) async fn holds(&self, pool: &Pool, now: Timestamp) -> Result<bool, Unknown> {
+        pool.evaluate(&self.conditions, &self.payload, now).await.map(|met| met.is_ok())
+    }
 }
 
 /// A condition that can't be compiled.
@@ -80,11 +105,13 @@ impl Conditions {
     pub fn compile(sources: &[String]) -> Result<Self, ConditionError> {
         let mut patterns = Patterns::default();
         let mut conditions = Vec::with_capacity(sources.len());
+        let mut live = false;
         for (index, source) in sources.iter().enumerate() {
-            let expression = compile::compile(source, &mut patterns).map_err(|why| ConditionError { index, why })?;
-            conditions.push(Condition { source: source.clone(), expression });
+            let compiled = compile::compile(source, &mut patterns).map_err(|why| ConditionError { index, why })?;
+            live |= compiled.live;
+            conditions.push(Condition { source: source.clone(), expression: compiled.expression });
         }
-        Ok(Self(Arc::new(Inner { conditions, patterns })))
+        Ok(Self(Arc::new(Inner { conditions, patterns, live })))
     }
 
     /// How many there are.
@@ -97,11 +124,16 @@ impl Conditions {
         self.0.conditions.is_empty()
     }
 
+    /// Whether what they say may change with the time: a remembered answer is no answer.
+    pub fn is_live(&self) -> bool {
+        self.0.live
+    }
+
     /// Whether the statement in this payload meets all of them. It takes its time on the thread it is called on.
-    fn evaluate(&self, payload: &[u8]) -> Result<(), Unmet> {
+    fn evaluate(&self, payload: &[u8], now: Timestamp) -> Result<(), Unmet> {
         let document = Document::read(payload).map_err(Unmet::Unsupported)?;
         let sizes: Sizes = document.sizes();
-        let context = document.context(&self.0.patterns);
+        let context = document.context(&self.0.patterns, now);
         for (index, condition) in self.0.conditions.iter().enumerate() {
             let work = work::bound(&condition.expression, &sizes);
             if work > MAX_WORK {

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
 use zastava_crds::digest::Sha256Digest;
 
 use crate::{
     answer::{Answer, Unknown, UnknownCause},
     check::{self, By, Rejected, Signed, Wanted},
-    condition::{Pool, Unmet},
+    condition::{Live, Pool, Unmet},
     discover::{Candidate, Discovered, Form},
     provenance,
     registry::{Annotations, Repository},
@@ -80,14 +81,14 @@ impl<'a> Ask<'a> {
     }
 
     /// Whether a signed document is what is asked; the header of one that is a bill of materials.
-    async fn judge(&self, signed: &Signed, pool: &Pool) -> Result<Result<Option<Header>, Unacceptable>, Unknown> {
+    async fn judge(&self, signed: &Signed, at: At<'_>) -> Result<Result<Option<Header>, Unacceptable>, Unknown> {
         Ok(match self {
             Self::Signature(_) => Ok(None),
             Self::Sbom { acceptable, .. } => Header::read(signed.payload())
                 .map_err(|why| Unacceptable { reason: RefusalReason::UnsupportedSbom, why })
                 .and_then(|header| acceptable(&header).map(|()| Some(header))),
             Self::Attestation(requirement) => {
-                let met = pool.evaluate(requirement.conditions(), signed.payload()).await?;
+                let met = at.pool.evaluate(requirement.conditions(), signed.payload(), at.now).await?;
                 met.map(|()| None).map_err(|unmet| match unmet {
                     Unmet::Condition(why) => Unacceptable { reason: RefusalReason::ConditionNotMet, why },
                     Unmet::Unsupported(why) => Unacceptable { reason: RefusalReason::UnsupportedAttestation, why },
@@ -98,6 +99,13 @@ impl<'a> Ask<'a> {
                 .map_err(|why| Unacceptable { reason: RefusalReason::UnknownBaseImage, why }),
         })
     }
+}
+
+/// Where and when conditions are evaluated.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) pool: &'a Pool,
+    pub(crate) now: Timestamp,
 }
 
 /// What was found for one ask at one digest.
@@ -125,12 +133,14 @@ pub(crate) struct Met {
     pub(crate) signed_by: Vec<String>,
     /// The bill of materials, if that was asked.
     pub(crate) sbom: Option<(Header, Signed)>,
+    /// What its conditions hold over, if they may not do so tomorrow.
+    pub(crate) live: Option<Live>,
 }
 
 impl Met {
     /// By what the image is, whoever signed.
     pub(crate) fn by(what: String) -> Self {
-        Self { signed_by: vec![what], sbom: None }
+        Self { signed_by: vec![what], sbom: None, live: None }
     }
 }
 
@@ -154,7 +164,7 @@ impl Tally {
         self.rejected.values().sum()
     }
 
-    async fn count(&mut self, ask: &Ask<'_>, pool: &Pool, signed: Result<Signed, Rejected>) -> Result<(), Unknown> {
+    async fn count(&mut self, ask: &Ask<'_>, at: At<'_>, signed: Result<Signed, Rejected>) -> Result<(), Unknown> {
         let signed = match signed {
             Ok(signed) => signed,
             Err(rejected) => {
@@ -162,7 +172,7 @@ impl Tally {
                 return Ok(());
             }
         };
-        let header = match ask.judge(&signed, pool).await? {
+        let header = match ask.judge(&signed, at).await? {
             Ok(header) => header,
             Err(unacceptable) => {
                 if !self.unacceptable.contains(&unacceptable) {
@@ -189,7 +199,13 @@ impl Tally {
         if standing >= requirement.threshold() {
             let label = |signer, under: &Vec<usize>| authorities.get(*under.first()?).map(|a| a.label_of(signer));
             let signed_by = group.iter().filter_map(|(signer, under)| label(signer, under)).collect();
-            self.met = Some(Met { signed_by, sbom: header.map(|header| (header, signed)) });
+            let live = match ask {
+                Ask::Attestation(asked) if asked.conditions().is_live() => {
+                    Some(Live::of(asked.conditions(), signed.payload()))
+                }
+                _ => None,
+            };
+            self.met = Some(Met { signed_by, sbom: header.map(|header| (header, signed)), live });
         }
         Ok(())
     }
@@ -226,7 +242,7 @@ impl Examination {
     pub(crate) async fn examine(
         &mut self,
         repository: &Repository,
-        pool: &Pool,
+        at: At<'_>,
         image: &Sha256Digest,
         asks: &[Ask<'_>],
         discovered: &Discovered,
@@ -257,7 +273,7 @@ impl Examination {
             .buffered(CONCURRENCY);
         while let Some((candidate, blob)) = blobs.next().await {
             match blob {
-                Answer::Found(bytes) => self.count(asks, pool, &candidate, &bytes, image).await,
+                Answer::Found(bytes) => self.count(asks, at, &candidate, &bytes, image).await,
                 Answer::None => {
                     let message = format!("{} is listed as a signature and missing", candidate.layer.digest);
                     self.unknown.push(Unknown::new(UnknownCause::RegistryError, message));
@@ -294,14 +310,7 @@ impl Examination {
         worth
     }
 
-    async fn count(
-        &mut self,
-        asks: &[Ask<'_>],
-        pool: &Pool,
-        candidate: &Candidate,
-        bytes: &[u8],
-        image: &Sha256Digest,
-    ) {
+    async fn count(&mut self, asks: &[Ask<'_>], at: At<'_>, candidate: &Candidate, bytes: &[u8], image: &Sha256Digest) {
         for (ask, tally) in asks.iter().zip(&mut self.tallies) {
             let Some(signed_by) = ask.signed_by() else { continue };
             if tally.met.is_some() || !could_be(ask, candidate) || candidate.layer.size > ask.limit() {
@@ -313,7 +322,7 @@ impl Examination {
                 Form::Envelope => check::envelope(bytes, beside, ask.wanted(), image, authorities),
                 Form::SimpleSigning => check::simple_signing(bytes, beside, image, authorities),
             };
-            if let Err(unknown) = tally.count(ask, pool, signed).await {
+            if let Err(unknown) = tally.count(ask, at, signed).await {
                 tally.unknown = Some(unknown);
             }
         }

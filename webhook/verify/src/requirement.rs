@@ -107,12 +107,6 @@ pub enum RequirementError {
         /// What is wrong with it, and the fix.
         why: String,
     },
-    /// A field that can't be honoured.
-    #[error("{field} is not supported by this version")]
-    Unsupported {
-        /// Path of the field under `spec.admission`.
-        field: String,
-    },
     /// Fewer distinct keys and identities than the threshold asks for.
     #[error("signatures[{name}]: threshold {threshold} can't be reached with {keys} distinct keys and identities")]
     Threshold {
@@ -164,7 +158,6 @@ impl RequirementError {
             Self::Key { .. } => "key",
             Self::Identity { .. } => "identity",
             Self::TrustRoot { .. } => "trust_root",
-            Self::Unsupported { .. } => "unsupported",
             Self::Threshold { .. } => "threshold",
             Self::SignedBy { .. } => "signed_by",
             Self::Condition { .. } => "condition",

@@ -8,9 +8,9 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use zastava_crds::digest::ImageDigest;
 
-use crate::answer::Unknown;
 pub use crate::answer::UnknownCause;
 use crate::requirement::PolicyIdentity;
+use crate::{answer::Unknown, condition::Live};
 
 /// The answer for one image under one policy.
 #[derive(Clone, Debug)]
@@ -56,6 +56,7 @@ struct ProofInner {
     evidence: Vec<Evidence>,
     proven_at: Timestamp,
     expires_at: Option<Timestamp>,
+    live: Vec<Live>,
 }
 
 impl Proof {
@@ -65,8 +66,9 @@ impl Proof {
         evidence: Vec<Evidence>,
         proven_at: Timestamp,
         expires_at: Option<Timestamp>,
+        live: Vec<Live>,
     ) -> Self {
-        Self { inner: Arc::new(ProofInner { digest, policy, evidence, proven_at, expires_at }) }
+        Self { inner: Arc::new(ProofInner { digest, policy, evidence, proven_at, expires_at, live }) }
     }
 
     /// The digest that was proven, with its kind.
@@ -87,6 +89,11 @@ impl Proof {
     /// When.
     pub fn proven_at(&self) -> Timestamp {
         self.inner.proven_at
+    }
+
+    /// What must still hold whenever it is used again.
+    pub(crate) fn live(&self) -> &[Live] {
+        &self.inner.live
     }
 
     /// When it stops to hold by itself, because a bill of materials becomes too old.

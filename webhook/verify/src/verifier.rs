@@ -79,6 +79,8 @@ pub struct VerifierSettings {
     pub evaluations: usize,
     /// How long conditions wait for their turn; after that they are unknown.
     pub evaluation_patience: Duration,
+    /// What time it is.
+    pub now: fn() -> Timestamp,
 }
 
 impl Default for VerifierSettings {
@@ -93,6 +95,7 @@ impl Default for VerifierSettings {
             max_waiting: 1024,
             evaluations: 2,
             evaluation_patience: Duration::from_secs(2),
+            now: Timestamp::now,
         }
     }
 }
@@ -192,11 +195,15 @@ impl Verifier {
             platforms: platforms.clone(),
         };
         if let Some(verdict) = self.verdicts.get(&key).await {
-            if !has_expired(&verdict) {
-                self.counts.hits.inc();
-                return verdict;
+            let holds = tokio::time::timeout_at(deadline, self.still_holds(&verdict)).await;
+            match holds.unwrap_or_else(|_| Err(late(&image.name()))) {
+                Ok(true) => {
+                    self.counts.hits.inc();
+                    return verdict;
+                }
+                Ok(false) => self.verdicts.invalidate(&key).await,
+                Err(unknown) => return Verdict::Unknown(UnknownVerdict::of(verdict.digest().cloned(), unknown)),
             }
-            self.verdicts.invalidate(&key).await;
         }
         let (verifier, requirements) = (self.clone(), requirements.clone());
         let (image, platforms, keychain) = (image.clone(), platforms.clone(), keychain.clone());
@@ -256,10 +263,26 @@ impl Verifier {
             pool: &self.pool,
             bases: &self.bases,
             keychain,
+            now: (self.settings.now)(),
             digest: &image.digest,
             platforms,
             name: image.name(),
         }
+    }
+
+    /// Whether a remembered verdict is still one: what depends on the time is looked at each time.
+    async fn still_holds(&self, verdict: &Verdict) -> Result<bool, Unknown> {
+        let Verdict::Proven(proof) = verdict else { return Ok(true) };
+        let now = (self.settings.now)();
+        if proof.expires_at().is_some_and(|expiry| expiry <= now) {
+            return Ok(false);
+        }
+        for live in proof.live() {
+            if !live.holds(&self.pool, now).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Runs a verification in its turn and within its time.
@@ -285,10 +308,6 @@ async fn resolve_tag(repository: &Repository, tag: &str, name: &str) -> Result<S
         }
         Answer::Unknown(unknown) => Err(unknown),
     }
-}
-
-fn has_expired(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Proven(proof) if proof.expires_at().is_some_and(|expiry| expiry <= Timestamp::now()))
 }
 
 fn late(name: &str) -> Unknown {

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, reason = "a scenario that fails does so by panicking, as every test")]
 
 mod admission;
+mod attestations;
 mod ground;
 mod install;
 mod loops;

@@ -12,7 +12,7 @@ use kube::core::cel::cel::{
 
 use super::{
     MAX_TEXT,
-    document::VARIABLES,
+    document::{NOW, VARIABLES},
     functions::{EQUAL, FUNCTIONS, HAS, Patterns},
     lexical,
 };
@@ -49,20 +49,29 @@ const OPERATORS: [&str; 18] = [
     EQUAL,
 ];
 
+/// An expression that can be evaluated.
+pub(super) struct Compiled {
+    pub(super) expression: Expression,
+    /// It names the time.
+    pub(super) live: bool,
+}
+
 /// Compiles an expression, and adds its patterns to those of its policy.
-pub(super) fn compile(source: &str, patterns: &mut Patterns) -> Result<Expression, String> {
+pub(super) fn compile(source: &str, patterns: &mut Patterns) -> Result<Compiled, String> {
     if source.len() > MAX_LENGTH {
         return Err(format!("has {} bytes: write at most {MAX_LENGTH}", source.len()));
     }
     lexical::check(source)?;
     let compiled = std::thread::scope(|scope| {
-        let parse = || -> Result<Expression, String> {
+        let parse = || -> Result<Compiled, String> {
             let parsed = Parser::new().parse(source).map_err(|errors| {
                 let first = errors.errors.first().map(|error| (error.pos, bounded(&error.msg, MAX_TEXT)));
                 let ((line, column), what) = first.unwrap_or_default();
                 format!("is no CEL expression: {what} at line {line}, column {}", column + 1)
             })?;
-            Compiler { patterns, variables: Vec::new(), depth: 0 }.expression(parsed)
+            let mut compiler = Compiler { patterns, variables: Vec::new(), depth: 0, live: false };
+            let expression = compiler.expression(parsed)?;
+            Ok(Compiled { expression, live: compiler.live })
         };
         let thread = std::thread::Builder::new().stack_size(PARSER_STACK).spawn_scoped(scope, parse);
         thread.map_err(|error| format!("was not compiled: {error}")).map(std::thread::ScopedJoinHandle::join)
@@ -76,6 +85,7 @@ struct Compiler<'a> {
     /// Variables of the comprehensions around.
     variables: Vec<[String; 2]>,
     depth: usize,
+    live: bool,
 }
 
 impl Compiler<'_> {
@@ -121,8 +131,9 @@ impl Compiler<'_> {
         }
     }
 
-    fn variable(&self, name: String) -> Result<Expr, String> {
+    fn variable(&mut self, name: String) -> Result<Expr, String> {
         let is_local = self.variables.iter().flatten().any(|local| *local == name);
+        self.live |= !is_local && name == NOW;
         if is_local || VARIABLES.contains(&name.as_str()) {
             return Ok(Expr::Ident(name));
         }

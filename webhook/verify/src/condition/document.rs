@@ -2,8 +2,9 @@
 
 use std::{cell::Cell, collections::HashMap, fmt, sync::Arc};
 
+use jiff::Timestamp;
 use kube::core::cel::cel::{
-    Context, Value,
+    self, Context, Value,
     objects::{Key, Map},
 };
 use serde::{
@@ -24,7 +25,9 @@ const MAX_VALUES: u32 = 50_000;
 const MAX_DEPTH: usize = 64;
 
 /// What conditions may name, besides the variables of comprehensions.
-pub(super) const VARIABLES: [&str; 3] = ["predicate", "predicateType", "subject"];
+pub(super) const VARIABLES: [&str; 4] = ["predicate", "predicateType", "subject", NOW];
+/// The time of the request.
+pub(super) const NOW: &str = "now";
 
 /// A statement whose signature was verified.
 #[derive(Deserialize)]
@@ -69,17 +72,21 @@ impl Document {
             ("predicate", self.predicate.as_ref().map_or(one(1), |predicate| predicate.size)),
             ("predicateType", one(text_size(&self.predicate_type))),
             ("subject", self.subject.size),
+            (NOW, one(1)),
         ])
     }
 
-    /// With the statement as variables.
-    pub(super) fn context(&self, patterns: &Patterns) -> Context<'static> {
+    /// With the statement and the time as variables.
+    pub(super) fn context(&self, patterns: &Patterns, now: Timestamp) -> Context<'static> {
         let mut context = functions::context(patterns);
         if let Some(predicate) = &self.predicate {
             context.add_variable_from_value("predicate", predicate.value.clone());
         }
         context.add_variable_from_value("predicateType", self.predicate_type.as_str());
         context.add_variable_from_value("subject", self.subject.value.clone());
+        if let Ok(now) = cel::functions::timestamp(Arc::new(now.to_string())) {
+            context.add_variable_from_value(NOW, now);
+        }
         context
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::{Conditions, Unmet};
@@ -23,7 +24,12 @@ impl Pool {
     }
 
     /// Whether a signed payload meets the conditions. Without a place, or too late, nothing can be said.
-    pub(crate) async fn evaluate(&self, conditions: &Conditions, payload: &[u8]) -> Result<Result<(), Unmet>, Unknown> {
+    pub(crate) async fn evaluate(
+        &self,
+        conditions: &Conditions,
+        payload: &[u8],
+        now: Timestamp,
+    ) -> Result<Result<(), Unmet>, Unknown> {
         if conditions.is_empty() {
             return Ok(Ok(()));
         }
@@ -33,7 +39,7 @@ impl Pool {
         };
         let (conditions, payload) = (conditions.clone(), payload.to_vec());
         let work = tokio::task::spawn_blocking(move || {
-            let met = conditions.evaluate(&payload);
+            let met = conditions.evaluate(&payload, now);
             drop(place);
             met
         });

@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{Conditions, Unmet, pool::Pool};
 use crate::answer::UnknownCause;
+
+/// When the documents here are evaluated.
+const NOON: &str = "2026-11-08T12:00:00Z";
 
 fn statement(predicate: &Value) -> Vec<u8> {
     json!({"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://example.org/p",
@@ -19,7 +23,7 @@ fn compile(source: &str) -> Conditions {
 }
 
 fn evaluate(source: &str, predicate: &Value) -> Result<(), Unmet> {
-    compile(source).evaluate(&statement(predicate))
+    compile(source).evaluate(&statement(predicate), NOON.parse().unwrap())
 }
 
 fn refusal(source: &str) -> String {
@@ -59,6 +63,9 @@ fn what_holds_and_what_does_not() {
         "' A b '.trim().lowerAscii() == 'a b' && 'x'.upperAscii() == 'X'",
         "string(predicate.score) + '!' == '7!' && int('7') == predicate.score && double('0.5') < 1.0",
         "predicateType == 'https://example.org/p' && subject[0].digest.sha256 == 'abc'",
+        "timestamp(predicate.runDetails.metadata.startedOn) > now - duration('171h')",
+        "!(timestamp(predicate.runDetails.metadata.startedOn) > now - duration('170h'))",
+        "now == timestamp('2026-11-08T13:00:00+01:00')",
         "true || predicate.nowhere",
         "predicate.score > 5 ? true : predicate.nowhere",
     ] {
@@ -106,6 +113,16 @@ fn a_field_of_what_has_none_is_an_error_and_not_false() {
 }
 
 #[test]
+fn conditions_that_name_the_time_are_live() {
+    for (source, live) in [("now > timestamp('2026-01-01T00:00:00Z')", true), ("true || now == null", true)] {
+        assert_eq!(compile(source).is_live(), live, "{source}");
+    }
+    for source in ["predicate.now == 1", "[1].all(now, now == 1)", "'now' == 'now'"] {
+        assert!(!compile(source).is_live(), "{source}");
+    }
+}
+
+#[test]
 fn an_errors_text_is_bounded_whatever_the_document_says() {
     let long = json!({"text": "x\n".repeat(100_000)});
     let Err(Unmet::Condition(why)) = evaluate("predicate.text + 1 == 'a'", &long) else { panic!("it holds") };
@@ -118,8 +135,10 @@ fn what_is_refused_when_a_policy_is_compiled_says_what_to_write() {
         ("", "is no CEL expression"),
         ("predicate.", "is no CEL expression"),
         ("predicate == ", "is no CEL expression"),
-        ("now > 1", "names now, which is not known: there are predicate, predicateType, subject"),
-        ("predicat.builder == 1", "names predicat"),
+        (
+            "predicat.builder == 1",
+            "names predicat, which is not known: there are predicate, predicateType, subject, now",
+        ),
         ("predicate.x.replace('a', 'b') == ''", "calls replace, which is not known"),
         ("predicate.x.all('a') == 1", "calls all, which is not known"),
         ("predicate.x.startsWith()", "write value.startsWith(…)"),
@@ -224,7 +243,7 @@ fn a_document_is_bounded_while_it_is_read() {
     let statement =
         |predicate: &str| format!(r#"{{"predicateType":"p","subject":[],"predicate":{predicate}}}"#).into_bytes();
     let always = compile("true");
-    assert_eq!(always.evaluate(&statement("{}")), Ok(()));
+    assert_eq!(always.evaluate(&statement("{}"), Timestamp::UNIX_EPOCH), Ok(()));
     for (payload, why) in [
         (statement(&format!("\"{}\"", "x".repeat(1024 * 1024))), "unsupported: too large: a statement of"),
         (statement(&format!("[{}1]", "1,".repeat(50_001))), "unsupported: too large: more than 50000 values"),
@@ -235,7 +254,7 @@ fn a_document_is_bounded_while_it_is_read() {
         (br#"{"predicateType":"p","subject":[]}"#.to_vec(), "without a predicate"),
         (br#"{"predicateType":"p","subject":[],"predicate":{},"predicate":{}}"#.to_vec(), "duplicate field"),
     ] {
-        let unmet = always.evaluate(&payload);
+        let unmet = always.evaluate(&payload, Timestamp::UNIX_EPOCH);
         assert!(matches!(&unmet, Err(Unmet::Unsupported(text)) if text.contains(why)), "{why}: {unmet:?}");
     }
 }
@@ -243,10 +262,13 @@ fn a_document_is_bounded_while_it_is_read() {
 #[tokio::test]
 async fn a_full_pool_is_unknown() {
     let pool = Pool::new(0, Duration::from_millis(1));
-    let full = pool.evaluate(&compile("true"), &statement(&json!({}))).await;
+    let full = pool.evaluate(&compile("true"), &statement(&json!({})), Timestamp::UNIX_EPOCH).await;
     assert_eq!(full.map_err(|unknown| unknown.cause), Err(UnknownCause::Busy));
     let pool = Pool::new(1, Duration::from_secs(20));
     let (always, never, document) = (compile("true"), compile("false"), statement(&json!({})));
-    let results = futures::join!(pool.evaluate(&always, &document), pool.evaluate(&never, &document));
+    let results = futures::join!(
+        pool.evaluate(&always, &document, Timestamp::UNIX_EPOCH),
+        pool.evaluate(&never, &document, Timestamp::UNIX_EPOCH)
+    );
     assert!(matches!(results, (Ok(Ok(())), Ok(Err(Unmet::Condition(_))))), "{results:?}");
 }

@@ -10,7 +10,7 @@ use crate::{
     answer::{Answer, Unknown, UnknownCause},
     condition::Pool,
     discover::Discovered,
-    examine::{Ask, Examination, Met, Unacceptable},
+    examine::{Ask, At, Examination, Met, Unacceptable},
     image::Platforms,
     keychain::Keychain,
     registry::{self, Child, Manifest, Repository},
@@ -31,6 +31,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) bases: &'a Bases,
     pub(crate) keychain: &'a Keychain,
+    pub(crate) now: Timestamp,
     pub(crate) digest: &'a Sha256Digest,
     pub(crate) platforms: &'a Platforms,
     /// How messages name the image: `host/repository@digest`.
@@ -51,7 +52,7 @@ enum Unmet {
 
 /// Whether an image satisfies all that a policy asks.
 pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequirements) -> Verdict {
-    let now = Timestamp::now();
+    let now = subject.now;
     let acceptable = |header: &Header| acceptable(header, requirements.sbom(), now);
     let mut asks: Vec<_> = requirements.signatures().iter().map(Ask::Signature).collect();
     if let Some(sbom) = requirements.sbom() {
@@ -63,7 +64,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
         Ok(examined) => examined,
         Err((digest, unknown)) => return Verdict::Unknown(UnknownVerdict::of(digest, unknown)),
     };
-    let (mut evidence, mut expires_at) = (Vec::new(), None::<Timestamp>);
+    let (mut evidence, mut live, mut expires_at) = (Vec::new(), Vec::new(), None::<Timestamp>);
     let mut unknown = None;
     for (ask, outcome) in asks.iter().zip(outcomes) {
         match outcome.unmet {
@@ -76,6 +77,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
                 for (on, met) in outcome.met {
                     let expiry = met.sbom.as_ref().and_then(|(header, _)| expiry(header, requirements.sbom()));
                     expires_at = [expires_at, expiry].into_iter().flatten().min();
+                    live.extend(met.live);
                     evidence.push(Evidence { requirement: ask.name(), subject: on, signed_by: met.signed_by });
                 }
             }
@@ -84,7 +86,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
     if let Some(unknown) = unknown {
         return Verdict::Unknown(UnknownVerdict::of(Some(digest), unknown));
     }
-    Verdict::Proven(Proof::of(digest, requirements.policy().clone(), evidence, now, expires_at))
+    Verdict::Proven(Proof::of(digest, requirements.policy().clone(), evidence, now, expires_at, live))
 }
 
 /// The bill of materials of an image under one entry's authorities.
@@ -162,17 +164,18 @@ impl Subject<'_> {
         asks: &[Ask<'_>],
         listed: &Discovered,
     ) -> Vec<Result<Met, Unmet>> {
+        let at = At { pool: self.pool, now: self.now };
         let mut examination = Examination::of(asks);
         for (index, ask) in asks.iter().enumerate() {
             let Ask::BaseImages(base) = ask else { continue };
             let on = self.on_layers_of(base, digest).boxed().await;
             examination.begin(index, on.map(|base| base.map(Met::by)));
         }
-        examination.examine(self.repository, self.pool, digest, asks, listed).await;
+        examination.examine(self.repository, at, digest, asks, listed).await;
         let by_api = examination.all_met();
         if !by_api {
             let tagged = self.discoveries.by_tags(self.repository, digest).await;
-            examination.examine(self.repository, self.pool, digest, asks, &tagged).await;
+            examination.examine(self.repository, at, digest, asks, &tagged).await;
         }
         if examination.all_met() {
             self.discoveries.met_by_tags(self.repository, !by_api).await;

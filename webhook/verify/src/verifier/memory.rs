@@ -50,6 +50,7 @@ fn weight(key: &VerdictKey, verdict: &Verdict) -> u32 {
             let evidence = proof.evidence().iter();
             evidence
                 .map(|e| 160 + e.requirement.len() + e.signed_by.iter().map(|by| by.len() + 24).sum::<usize>())
+                .chain(proof.live().iter().map(|live| 64 + live.size()))
                 .sum()
         }
         Verdict::Refused(refusal) => refusal.requirement.len() + refusal.found.len() + refusal.next_step.len(),

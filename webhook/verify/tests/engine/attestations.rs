@@ -311,7 +311,7 @@ fn a_condition_that_can_not_be_compiled_names_its_field_and_the_fix() {
     assert!(matches!(error, RequirementError::Condition { .. }));
     assert_eq!(
         error.to_string(),
-        "attestations[1].conditions[1] names predicat, which is not known: there are predicate, predicateType, subject"
+        "attestations[1].conditions[1] names predicat, which is not known: there are predicate, predicateType, subject, now"
     );
     let nobody = build(json!({"predicateType": "b", "signedBy": "nobody"})).unwrap_err();
     assert!(nobody.to_string().starts_with("attestations[1].signedBy: \"nobody\""), "{nobody}");

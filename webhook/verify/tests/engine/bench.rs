@@ -110,6 +110,11 @@ impl Bench {
 
 /// A verifier for which these hosts are configured, over plain HTTP.
 pub fn verifier(hosts: &[&str]) -> Verifier {
+    verifier_with(hosts, VerifierSettings::default())
+}
+
+/// Such a verifier with bounds, or a time, of its own.
+pub fn verifier_with(hosts: &[&str], bounds: VerifierSettings) -> Verifier {
     let settings = hosts.iter().map(|host| RegistrySettings {
         host: (*host).to_owned(),
         plain_http: true,
@@ -117,7 +122,7 @@ pub fn verifier(hosts: &[&str]) -> Verifier {
         mirror: None,
         credentials: None,
     });
-    Verifier::new(Registry::new(settings.collect(), &[]).unwrap(), VerifierSettings::default())
+    Verifier::new(Registry::new(settings.collect(), &[]).unwrap(), bounds)
 }
 
 pub fn soon() -> Instant {
