@@ -6,7 +6,7 @@ use zastava_e2e::scene::Scene;
 use zastava_e2e::signer::Form;
 use zastava_e2e::workload::Workload;
 
-use crate::ground::{Told, scenario};
+use crate::ground::scenario;
 
 const TEAM: &str = "team";
 const STRANGER: &str = "stranger";
