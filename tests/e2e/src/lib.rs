@@ -10,6 +10,7 @@ pub mod image;
 pub mod product;
 pub mod registry;
 pub mod release;
+pub mod scanner;
 pub mod scene;
 pub mod signer;
 pub mod stage;

@@ -9,3 +9,4 @@ mod install;
 mod loops;
 mod operate;
 mod runtime;
+mod verdict;
