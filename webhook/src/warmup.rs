@@ -48,7 +48,8 @@ pub async fn run<E: Engine, C: Cluster>(
         let (verdicts, in_time) = {
             let first = async {
                 of_nodes(&client, &app.recent).await;
-                warm.up(&app.engine, &app.world.snapshot(), &app.recent, &app.credentials.configured()).await
+                warm.up(&app.engine, &app.verdicts, &app.world.snapshot(), &app.recent, &app.credentials.configured())
+                    .await
             };
             tokio::pin!(first);
             let early = tokio::time::timeout(BUDGET, &mut first).await;
@@ -61,7 +62,8 @@ pub async fn run<E: Engine, C: Cluster>(
         tracing::info!(verdicts, inTime = in_time, "warm");
         while news.changed().await.is_ok() {
             let snapshot = app.world.snapshot();
-            let verdicts = warm.up(&app.engine, &snapshot, &app.recent, &app.credentials.configured()).await;
+            let verdicts =
+                warm.up(&app.engine, &app.verdicts, &snapshot, &app.recent, &app.credentials.configured()).await;
             if verdicts > 0 {
                 tracing::info!(verdicts, "policies changed, recent images were verified again");
             }

@@ -228,6 +228,7 @@ pub struct Bench {
     pub engine: Arc<FakeEngine>,
     pub cluster: Arc<FakeCluster>,
     pub scanner: FakeScanner,
+    verdicts: Verdicts,
     pub world: Arc<World>,
     pub registry: Registry,
     pub outbox: Outbox,
@@ -278,10 +279,11 @@ impl Bench {
         let (reporter, outbox) = queue::queue(metrics.clone());
         let scanner = FakeScanner::default();
         let asked = Verdicts::new(scanner.clone(), BackendMetrics::new(&mut registry));
+        let verdicts = if backend { asked } else { Verdicts::not_configured() };
         let app = App {
             engine: Arc::clone(&engine),
             cluster: Arc::clone(&cluster),
-            verdicts: if backend { asked } else { Verdicts::not_configured() },
+            verdicts: verdicts.clone(),
             world: Arc::clone(&world),
             credentials: Arc::new(Credentials::new(Vec::new())),
             exempt: BTreeSet::from(["kube-system".to_owned()]),
@@ -291,13 +293,29 @@ impl Bench {
             work: Semaphore::new(requests),
         };
         let router = router(Arc::new(app));
-        let mut bench =
-            Self { engine, cluster, scanner, world, registry, outbox, recent, router, seen, policies: HashMap::new() };
+        let mut bench = Self {
+            engine,
+            cluster,
+            scanner,
+            verdicts,
+            world,
+            registry,
+            outbox,
+            recent,
+            router,
+            seen,
+            policies: HashMap::new(),
+        };
         bench.namespace_seen("default", &[]);
         for (uid, spec) in policies {
             bench.policy(uid, spec);
         }
         bench
+    }
+
+    /// The backend's words, as the routes have them.
+    pub fn verdicts(&self) -> Verdicts {
+        self.verdicts.clone()
     }
 
     /// Puts a policy in place.

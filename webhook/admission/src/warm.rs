@@ -1,11 +1,20 @@
 //! Verdicts made ahead of the requests that will want them: of images that run already, when this replica starts; of
 //! images that were asked for lately, when a policy or its keys change.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream};
+use futures::{
+    StreamExt as _,
+    future::{join, join_all},
+    stream,
+};
 use moka::sync::Cache;
 use tokio::time::Instant;
+use zastava_core::backend::verdicts::Verdicts;
+use zastava_crds::{
+    digest::{DigestKind, ImageDigest, Sha256Digest},
+    wire::event::PolicyRef,
+};
 use zastava_verify::{
     image::{ImageReference, Platforms},
     keychain::Keychain,
@@ -66,43 +75,56 @@ impl Recent {
 /// Which policies' verdicts are made.
 #[derive(Debug, Default)]
 pub struct Warm {
-    made: Vec<PolicyIdentity>,
+    made: Vec<Made>,
 }
 
+/// A policy as its verdicts were made: its spec, and its keys where it has some.
+type Made = (PolicyRef, Option<PolicyIdentity>);
+
 impl Warm {
-    /// Makes the verdicts of every policy that is new or changed since the last time. Returns how many were asked for.
+    /// Makes the verdicts of every policy that is new or changed since the last time, and asks the backend where it asks
+    /// for its word: a replica that has just started then has a last word too. Returns how many were asked for.
     pub async fn up<E: Engine>(
         &mut self,
         engine: &E,
+        verdicts: &Verdicts,
         snapshot: &Snapshot,
         recent: &Recent,
         keychain: &Keychain,
     ) -> usize {
-        let now: Vec<_> = snapshot.in_force().filter_map(|policy| Some((policy.clone(), identity(policy)?))).collect();
+        let now: Vec<_> = snapshot.in_force().map(|policy| (policy.clone(), made(policy))).collect();
         let changed: Vec<_> = now.iter().filter(|(_, id)| !self.made.contains(id)).map(|(p, _)| p.clone()).collect();
-        self.made = now.iter().map(|(_, id)| id.clone()).collect();
+        self.made = now.into_iter().map(|(_, id)| id).collect();
         if changed.is_empty() {
             return 0;
         }
         let images = recent.all();
-        let wanted = changed.iter().flat_map(|policy| {
-            let selected = images.iter().filter(|image| policy.scope.has_image(image));
-            selected.map(|image| (policy.clone(), image.clone()))
-        });
-        let wanted: Vec<(Arc<Policy>, ImageReference)> = wanted.collect();
+        let selected = |policy: &Arc<Policy>| -> Vec<ImageReference> {
+            images.iter().filter(|image| policy.scope.has_image(image)).cloned().collect()
+        };
+        let proven = changed.iter().filter(|policy| matches!(policy.requirements, Requirements::Proof(_)));
+        let wanted: Vec<_> =
+            proven.flat_map(|policy| selected(policy).into_iter().map(|image| (policy.clone(), image))).collect();
         let count = wanted.len();
-        stream::iter(wanted)
-            .for_each_concurrent(AT_ONCE, |(policy, image)| one(engine, policy, image, &snapshot.platforms, keychain))
-            .await;
+        let asking = changed.iter().filter(|policy| policy.verdict.is_some());
+        let approved: BTreeSet<_> = asking.flat_map(selected).filter_map(|image| image.digest().cloned()).collect();
+        let proofs = stream::iter(wanted)
+            .for_each_concurrent(AT_ONCE, |(policy, image)| one(engine, policy, image, &snapshot.platforms, keychain));
+        join(proofs, join_all(approved.into_iter().map(|digest| word(verdicts, digest)))).await;
         count
     }
 }
 
-fn identity(policy: &Policy) -> Option<PolicyIdentity> {
-    match &policy.requirements {
+fn made(policy: &Policy) -> Made {
+    let identity = match &policy.requirements {
         Requirements::Proof(requirements) => Some(requirements.policy().clone()),
         Requirements::DigestOnly | Requirements::Unreadable { .. } => None,
-    }
+    };
+    (policy.reference.clone(), identity)
+}
+
+async fn word(verdicts: &Verdicts, digest: Sha256Digest) {
+    verdicts.ask(&ImageDigest { kind: DigestKind::Unresolved, digest }, Instant::now() + PATIENCE).await;
 }
 
 async fn one<E: Engine>(
@@ -122,6 +144,8 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use serde_json::json;
+    use zastava_core::backend::{Cause, verdicts::FRESH};
+    use zastava_crds::wire::verdict::VerdictWord;
 
     use super::*;
     use crate::fixtures::{Bench, SIGNED, UNSIGNED, pinned, signed};
@@ -134,16 +158,37 @@ mod tests {
             recent.saw(image.parse().unwrap());
         }
         let asked = |bench: &Bench| bench.engine.asked.swap(0, Ordering::SeqCst);
-        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 2);
+        assert_eq!(warm.up(&bench.engine, &bench.verdicts(), &bench.world.snapshot(), &recent, &keychain).await, 2);
         assert_eq!(asked(&bench), 2, "the tag is not asked for");
-        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 0);
+        assert_eq!(warm.up(&bench.engine, &bench.verdicts(), &bench.world.snapshot(), &recent, &keychain).await, 0);
         let mut elsewhere = signed("Audit");
         elsewhere["match"] = json!({"images": ["other.example/**"]});
         bench.policy("two", &elsewhere);
-        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 0, "out of its scope");
+        assert_eq!(
+            warm.up(&bench.engine, &bench.verdicts(), &bench.world.snapshot(), &recent, &keychain).await,
+            0,
+            "out of its scope"
+        );
         bench.policy("three", &signed("Audit"));
-        assert_eq!(warm.up(&bench.engine, &bench.world.snapshot(), &recent, &keychain).await, 2);
+        assert_eq!(warm.up(&bench.engine, &bench.verdicts(), &bench.world.snapshot(), &recent, &keychain).await, 2);
         assert_eq!(asked(&bench), 2, "for the new policy alone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_backend_is_asked_ahead_in_one_question_so_that_a_new_replica_has_a_last_word() {
+        let mut spec = signed("Enforce");
+        spec["admission"]["verdict"] = json!({"required": true, "onUnavailable": "LastKnown", "maxAge": "1h"});
+        let bench = Bench::new(&[("one", spec), ("two", signed("Enforce"))]);
+        let (recent, keychain, mut warm) = (Recent::default(), Keychain::default(), Warm::default());
+        for image in [pinned(SIGNED, 'a'), pinned(UNSIGNED, 'b')] {
+            recent.saw(image.parse().unwrap());
+        }
+        bench.scanner.says('a', VerdictWord::Pass);
+        warm.up(&bench.engine, &bench.verdicts(), &bench.world.snapshot(), &recent, &keychain).await;
+        assert_eq!(bench.scanner.batches(), [2]);
+        bench.scanner.is(Some(Cause::Unreachable));
+        tokio::time::advance(FRESH).await;
+        assert!(bench.create("one", &crate::fixtures::pod(&pinned(SIGNED, 'a'))).await.allowed());
     }
 
     #[tokio::test]
