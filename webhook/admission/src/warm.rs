@@ -3,11 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::{
-    StreamExt as _,
-    future::{join, join_all},
-    stream,
-};
+use futures::{StreamExt as _, future::join_all, stream};
 use moka::sync::Cache;
 use tokio::time::Instant;
 use zastava_core::backend::verdicts::Verdicts;
@@ -98,20 +94,37 @@ impl Warm {
         if changed.is_empty() {
             return 0;
         }
-        let images = recent.all();
-        let selected = |policy: &Arc<Policy>| -> Vec<ImageReference> {
-            images.iter().filter(|image| policy.scope.has_image(image)).cloned().collect()
-        };
-        let proven = changed.iter().filter(|policy| matches!(policy.requirements, Requirements::Proof(_)));
-        let wanted: Vec<_> =
-            proven.flat_map(|policy| selected(policy).into_iter().map(|image| (policy.clone(), image))).collect();
-        let count = wanted.len();
-        let asking = changed.iter().filter(|policy| policy.verdict.is_some());
-        let approved: BTreeSet<_> = asking.flat_map(selected).filter_map(|image| image.digest().cloned()).collect();
-        let proofs = stream::iter(wanted)
-            .for_each_concurrent(AT_ONCE, |(policy, image)| one(engine, policy, image, &snapshot.platforms, keychain));
-        join(proofs, join_all(approved.into_iter().map(|digest| word(verdicts, digest)))).await;
+        let Wanted { proofs, words } = Wanted::of(&changed, &recent.all());
+        let count = proofs.len();
+        stream::iter(proofs)
+            .for_each_concurrent(AT_ONCE, |(policy, image)| one(engine, policy, image, &snapshot.platforms, keychain))
+            .await;
+        // They are one question.
+        join_all(words.into_iter().map(|digest| word(verdicts.clone(), digest)).collect::<Vec<_>>()).await;
         count
+    }
+}
+
+/// What is worth making ahead.
+struct Wanted {
+    proofs: Vec<(Arc<Policy>, ImageReference)>,
+    words: BTreeSet<Sha256Digest>,
+}
+
+impl Wanted {
+    fn of(policies: &[Arc<Policy>], images: &[ImageReference]) -> Self {
+        let mut wanted = Self { proofs: Vec::new(), words: BTreeSet::new() };
+        for policy in policies {
+            for image in images.iter().filter(|image| policy.scope.has_image(image)) {
+                if matches!(policy.requirements, Requirements::Proof(_)) {
+                    wanted.proofs.push((policy.clone(), image.clone()));
+                }
+                if policy.verdict.is_some() {
+                    wanted.words.extend(image.digest().cloned());
+                }
+            }
+        }
+        wanted
     }
 }
 
@@ -123,7 +136,7 @@ fn made(policy: &Policy) -> Made {
     (policy.reference.clone(), identity)
 }
 
-async fn word(verdicts: &Verdicts, digest: Sha256Digest) {
+async fn word(verdicts: Verdicts, digest: Sha256Digest) {
     verdicts.ask(&ImageDigest { kind: DigestKind::Unresolved, digest }, Instant::now() + PATIENCE).await;
 }
 
