@@ -41,7 +41,10 @@ impl Pause {
             let left = state.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
             let why = state.last.as_ref().map_or("", |last| last.detail.as_str());
             let detail = format!("it is left alone for a moment after: {why}");
-            return Err(Unavailable { after: Some(left), ..Unavailable::new(Cause::Paused, detail) });
+            // Who answers for another tenant is not taken for one that is down, in the pause after it either.
+            let tenant = state.last.as_ref().is_some_and(|last| last.cause == Cause::Tenant);
+            let cause = if tenant { Cause::Tenant } else { Cause::Paused };
+            return Err(Unavailable { after: Some(left), ..Unavailable::new(cause, detail) });
         }
         state.trial = state.until.is_some();
         Ok(Turn(self))
@@ -111,6 +114,19 @@ mod tests {
             pause.turn().unwrap().failed(&broken(None));
         }
         assert_eq!(pause.turn().unwrap_err().after, Some(LONGEST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pause_after_another_tenants_answers_is_no_outage() {
+        let pause = Pause::default();
+        for _ in 0..FAILURES {
+            pause.turn().unwrap().failed(&Unavailable::new(Cause::Tenant, "for tenant \"rival\""));
+        }
+        let paused = pause.turn().unwrap_err();
+        assert_eq!((paused.cause, paused.after), (Cause::Tenant, Some(FIRST)));
+        tokio::time::advance(FIRST).await;
+        pause.turn().unwrap().failed(&broken(None));
+        assert_eq!(pause.turn().unwrap_err().cause, Cause::Paused);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,8 +19,8 @@ use crate::ground::{Told, alone};
 
 const TEAM: &str = "team";
 const SECRET: &str = "zastava-e2e-backend";
-/// A word is fresh for a second here, and a pause after failures lasts some.
-const SOON: Duration = Duration::from_secs(30);
+/// A word is fresh for a second here, and a pause after failures lasts half a minute at most.
+const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test]
 #[ignore = "not yet seen on a cluster"]
