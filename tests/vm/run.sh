@@ -46,6 +46,17 @@ tests() {
     jq -r 'select(.profile.test == true and .target.name == "zastava_observer" and .executable != null) | .executable' | tail -n 1
 }
 
+# The runtime and what it is linked with, as the test cluster has it.
+runtime() { # root
+  local bin library
+  bin=$(tests/e2e/harness.sh bin)
+  cp -L "$bin/runc" "$1/bin/runc"
+  while IFS= read -r library; do
+    mkdir -p "$1$(dirname "$library")"
+    cp -L "$library" "$1$library"
+  done < <(ldd "$bin/runc" | grep -oE '/lib[^ ]+')
+}
+
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 folder=$(kernel)
@@ -56,6 +67,7 @@ root=$work/root
 mkdir -p "$root/bin"
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$folder/overlay.ko" "$root/overlay.ko"
+runtime "$root"
 install -m 755 "$here/init" "$root/init"
 strip --strip-all -o "$root/observer-tests" "$program"
 (cd "$root" && find . -print0 | sort -z | cpio --null --create --format=newc --quiet --owner=0:0 --reproducible) >"$work/initramfs"

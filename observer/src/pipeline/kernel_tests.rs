@@ -4,4 +4,5 @@ mod classes;
 mod ground;
 mod handover;
 mod noise;
+mod runtime;
 mod self_test;

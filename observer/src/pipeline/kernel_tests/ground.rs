@@ -107,15 +107,40 @@ pub fn run(program: &str, arguments: &[&str]) {
     assert!(status.success(), "{program} {arguments:?}: {status}");
 }
 
+fn busybox() -> Option<&'static Path> {
+    ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists())
+}
+
 impl Ground {
+    /// The busybox of this machine.
+    pub fn busybox(&self) -> &'static Path {
+        busybox().unwrap()
+    }
+
+    /// The container's cgroup, as an OCI runtime is told it.
+    pub fn cgroups_path(&self) -> String {
+        let name = self.cgroups[0].file_name().unwrap().to_str().unwrap();
+        format!("/{name}/{}", self.id)
+    }
+
+    fn layers(&self) -> String {
+        let (folder, work) = (self.folder.path().display(), self.folder.path().join("work"));
+        format!("lowerdir={folder}/lower,upperdir={0}/upper,workdir={0}/work", work.display())
+    }
+
+    /// Mounts the container's root, as a snapshotter would.
+    pub fn mount_layers(&self) {
+        let merged = self.folder.path().join("merged");
+        run("mount", &["-t", "overlay", "overlay", "-o", &self.layers(), merged.to_str().unwrap()]);
+    }
+
     /// `None`, with a word why, where it can't be.
     pub fn new(id: char) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || !Path::new("/sys/kernel/btf/vmlinux").exists() {
             println!("SKIPPED: the probe can be tried by root on a kernel with BTF only");
             return None;
         }
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].map(Path::new).into_iter().find(|path| path.exists());
-        let Some(busybox) = busybox else {
+        let Some(busybox) = busybox() else {
             println!("SKIPPED: a static busybox is needed for the container");
             return None;
         };
@@ -155,7 +180,6 @@ impl Ground {
 
     /// Enters cgroup and mount namespace as a runtime would, and reads commands.
     pub fn container(&self) -> Inside {
-        let work = self.folder.path().join("work");
         let join: Vec<String> = self
             .cgroups
             .iter()
@@ -163,8 +187,7 @@ impl Ground {
             .collect();
         let join = join.concat();
         let folder = self.folder.path().display();
-        let layers =
-            format!("lowerdir={folder}/lower,upperdir={}/upper,workdir={}/work", work.display(), work.display());
+        let layers = self.layers();
         let setup = format!(
             "mount -t overlay overlay -o {layers} {folder}/merged && cd {folder}/merged && \
              mount -t proc proc proc && mount -t tmpfs tmpfs data && mount -t tmpfs tmpfs tmp && \
