@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 use zastava_crds::wire::event::{DriftClass, Killed};
 
-use super::ground::{Ground, Kept, run};
+use super::ground::{Ground, Kept, busybox, run};
 
 struct Runc<'a> {
     program: PathBuf,
@@ -51,7 +51,7 @@ fn what_the_runtime_itself_executes_is_no_drift_and_what_it_is_asked_to_is() {
         "root": {"path": "merged", "readonly": false},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
         // Such as a driver's, which runs a program of the node while the container is made.
-        "hooks": {"createContainer": [{"path": ground.busybox().display().to_string(), "args": ["true"]}]},
+        "hooks": {"createContainer": [{"path": busybox().unwrap().display().to_string(), "args": ["true"]}]},
         "linux": {"cgroupsPath": ground.cgroups_path(),
             "namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"}]},
     });
