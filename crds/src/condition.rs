@@ -16,6 +16,8 @@ pub mod types {
     pub const OBSERVER_AVAILABLE: &str = "ObserverAvailable";
     /// The webhook does its work.
     pub const WEBHOOK_AVAILABLE: &str = "WebhookAvailable";
+    /// Whatever runs still satisfies the policy; absent where it does not ask for that.
+    pub const POSTURE_SATISFIED: &str = "PostureSatisfied";
 }
 
 /// Reasons of conditions.
@@ -44,6 +46,12 @@ pub mod reasons {
     pub const ADMISSION_DISABLED: &str = "AdmissionDisabled";
     /// The policy asks for a backend, and the installation's settings name none.
     pub const NOT_CONFIGURED: &str = "NotConfigured";
+    /// Every running image that was looked at satisfies the policy, or is excepted.
+    pub const SATISFIED: &str = "Satisfied";
+    /// A running image does not satisfy the policy.
+    pub const VIOLATED: &str = "Violated";
+    /// Of some running images nothing can be said.
+    pub const UNVERIFIABLE: &str = "Unverifiable";
     /// An object could not be applied.
     pub const APPLY_FAILED: &str = "ApplyFailed";
 }

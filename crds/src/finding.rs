@@ -36,6 +36,7 @@ use crate::{
     printcolumn(name = "Count", type_ = "integer", json_path = ".status.count"),
     printcolumn(name = "Scan", type_ = "string", json_path = ".status.scan.summary"),
     printcolumn(name = "Last-Seen", type_ = "date", json_path = ".status.lastSeen"),
+    printcolumn(name = "Resolved", type_ = "date", json_path = ".status.resolved.at"),
     printcolumn(name = "Image", type_ = "string", json_path = ".status.image", priority = 1),
     printcolumn(name = "Policy", type_ = "string", json_path = ".status.policies", priority = 1),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.nodes", priority = 1)
@@ -150,6 +151,9 @@ pub struct RuntimeFindingStatus {
     /// The pod was never seen by the intake: attribution is the node's word alone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unverified: bool,
+    /// That its cause is gone. Absent: it is open. Findings of type Posture are resolved by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<Resolution>,
     /// The scan that the finding asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scan: Option<ScanStatus>,
@@ -175,6 +179,32 @@ impl From<&BatchMark> for StoredMark {
     fn from(mark: &BatchMark) -> Self {
         Self { reporter: mark.reporter.clone(), seq: mark.seq }
     }
+}
+
+/// That the cause of a finding is gone.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resolution {
+    /// Since when.
+    pub at: Time,
+    /// What became of it.
+    pub reason: ResolutionReason,
+    /// The same in words.
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// What became of the cause of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::Display)]
+pub enum ResolutionReason {
+    /// The image satisfies the policy again.
+    Satisfied,
+    /// An exception of the policy covers it.
+    Excepted,
+    /// No pod of the workload runs the image any more.
+    NotRunning,
+    /// The policy is gone or suspended, does not speak for the image any more, or asks for no posture.
+    NotAsked,
 }
 
 /// The latest evidence of a finding.

@@ -93,7 +93,10 @@ pub use self::{
         .field_path(".admission.digests"),
     validation = Rule::new("!has(self.scan) || !has(self.scan.on) || !('Drift' in self.scan.on) || has(self.runtime)")
         .message("spec.scan.on names Drift, but nothing observes drift: set spec.runtime")
-        .field_path(".scan.on")
+        .field_path(".scan.on"),
+    validation = Rule::new("!has(self.runtime) || !has(self.runtime.posture) || has(self.admission)")
+        .message("spec.runtime.posture holds what runs against spec.admission, which is absent: set spec.admission")
+        .field_path(".runtime.posture")
 )]
 pub struct ZastavaPolicySpec {
     /// Which pods and images this policy speaks for. Empty: every pod outside the exempt namespaces.

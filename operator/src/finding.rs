@@ -4,6 +4,7 @@
 //! batch's mark → receipt. Every step may fail or be cut off; the batch then comes again and adds only what is missing.
 
 pub mod attribute;
+pub mod cause;
 mod expire;
 mod keep;
 mod key;

@@ -16,6 +16,7 @@ pub mod networks;
 pub mod nodes;
 pub mod pods;
 pub mod policy;
+pub mod posture;
 pub mod program;
 pub mod rollout;
 pub mod scan;

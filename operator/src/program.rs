@@ -8,6 +8,7 @@ use prometheus_client::registry::Registry;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use zastava_core::{
+    backend::{client::Backend, metrics::BackendMetrics, verdicts::Verdicts},
     health::{self, Health},
     settings::operator::OperatorSettings,
     shutdown,
@@ -28,14 +29,17 @@ use crate::{
     nodes::{ClusterNodes, NodeRegistry, RuleBook},
     pods,
     policy::{Policies, Writer},
+    posture::{self, PostureMetrics},
     rollout::{self, Converge, Installation, Live, Replicas},
     scan, serving,
 };
 
 /// Time between two looks at which caches are still to be read.
 const LOOK: Duration = Duration::from_millis(100);
-/// Scans that run at once.
-const SCANS: usize = 4;
+/// Scans and checks of what runs that are made at once.
+const VERIFICATIONS: usize = 8;
+/// A proof is asked for when it is to be made anew: what holds for how long is the business of who asks.
+const PROOF_TTL: Duration = Duration::from_secs(1);
 
 /// Runs until a signal ends it, or a part of it can't go on.
 pub async fn run(arguments: Arguments, settings: OperatorSettings) -> anyhow::Result<()> {
@@ -47,14 +51,16 @@ pub async fn run(arguments: Arguments, settings: OperatorSettings) -> anyhow::Re
     let denied = networks::denied(&client).await;
     let mut registry = Registry::default();
     let verifier = verifier(&settings, &denied, &mut registry)?;
+    let verdicts = verdicts(&settings, &mut registry)?;
     let pull_secrets = pull_secrets(&settings);
     let installation = Arc::new(Installation::new(settings, &namespace, denied)?);
 
-    let (metrics, finding_metrics, intake_metrics) =
-        (Metrics::default(), FindingMetrics::default(), IntakeMetrics::default());
+    let (metrics, finding_metrics) = (Metrics::default(), FindingMetrics::default());
+    let (intake_metrics, posture_metrics) = (IntakeMetrics::default(), PostureMetrics::default());
     metrics.register(&mut registry);
     finding_metrics.register(&mut registry);
     intake_metrics.register(&mut registry);
+    posture_metrics.register(&mut registry);
 
     let me = Holder {
         name: arguments.pod_name.clone(),
@@ -119,6 +125,22 @@ pub async fn run(arguments: Arguments, settings: OperatorSettings) -> anyhow::Re
         metrics: metrics.clone(),
     };
     let (report, mut rollout) = rollout::start(converge, work.clone());
+    let posture = posture::Rooms {
+        client: client.clone(),
+        namespace: namespace.clone(),
+        leadership: leadership.clone(),
+        policies: policies.clone(),
+        rules: rules.clone(),
+        cluster: cluster.clone(),
+        pods: pods.clone(),
+        findings: findings.clone(),
+        caps: finding::caps(policies.clone()),
+        metrics: posture_metrics,
+        verifier: verifier.clone(),
+        backend: verdicts,
+        pull_secrets: pull_secrets.clone(),
+    };
+    let posture = posture::start(posture, &work);
     let writer = Writer {
         client: client.clone(),
         instance: arguments.pod_name.clone(),
@@ -132,6 +154,7 @@ pub async fn run(arguments: Arguments, settings: OperatorSettings) -> anyhow::Re
         cluster,
         pods: pods.clone(),
         findings: findings.clone(),
+        posture,
         metrics,
     };
     let mut writer = tokio::spawn(writer.run(work.clone()));
@@ -217,10 +240,16 @@ fn about(leadership: Leadership, name: String) -> impl Fn() -> serde_json::Value
 
 fn verifier(settings: &OperatorSettings, denied: &[String], metrics: &mut Registry) -> anyhow::Result<Verifier> {
     let registries = settings.registries.configured.iter().map(RegistrySettings::from).collect();
-    let bounds = VerifierSettings { concurrency: SCANS, ..VerifierSettings::default() };
+    let bounds = VerifierSettings { concurrency: VERIFICATIONS, proof_ttl: PROOF_TTL, ..VerifierSettings::default() };
     let registries = Registries::new(registries, denied)?;
     registries.register(metrics);
     Ok(Verifier::new(registries, bounds))
+}
+
+fn verdicts(settings: &OperatorSettings, metrics: &mut Registry) -> anyhow::Result<Verdicts> {
+    let backend = settings.backend.settings(&settings.tenant, &settings.cluster);
+    let Some(backend) = backend else { return Ok(Verdicts::not_configured()) };
+    Ok(Verdicts::new(Backend::new(&backend)?, BackendMetrics::new(metrics)))
 }
 
 fn pull_secrets(settings: &OperatorSettings) -> Vec<String> {

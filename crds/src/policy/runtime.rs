@@ -17,7 +17,7 @@ pub struct RuntimeSpec {
     /// Loaded objects that are not in the image. Costs 15 to 30 µs an exec where it is on.
     #[serde(default)]
     pub libraries: Libraries,
-    /// Whether running images still satisfy `admission`.
+    /// Whether running images still satisfy `admission`. Absent: only admission looks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub posture: Option<PostureSpec>,
 }
@@ -109,8 +109,11 @@ pub enum Libraries {
 /// Whether running images still satisfy `admission`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("duration(self.interval) >= duration('10s')")
+    .message("runtime.posture.interval is shorter than a registry should be asked: set 10s or more").field_path(".interval"))]
 pub struct PostureSpec {
-    /// Time between two looks, such as `1h`.
+    /// Longest time between two looks at the same image, such as `1h`; at least `10s`. A changed policy, key or exception
+    /// is looked at at once.
     #[schemars(length(max = 32), pattern(r"^([0-9]+(h|m|s))+$"))]
     pub interval: String,
 }

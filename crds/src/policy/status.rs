@@ -12,7 +12,7 @@ pub struct ZastavaPolicyStatus {
     /// Generation of the spec that the rest speaks about.
     #[serde(default = "unobserved")]
     pub observed_generation: i64,
-    /// Ready, Reconciling, Stalled, Degraded, ObserverAvailable, WebhookAvailable.
+    /// Ready, Reconciling, Stalled, Degraded, ObserverAvailable, WebhookAvailable, PostureSatisfied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

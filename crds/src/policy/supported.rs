@@ -5,13 +5,8 @@ use super::{Libraries, ScanTrigger, ZastavaPolicySpec};
 /// Paths of the fields of `spec` that this version can't honour yet, in the order of the schema.
 pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
     let mut fields = Vec::new();
-    if let Some(runtime) = &spec.runtime {
-        if runtime.libraries != Libraries::Off {
-            fields.push("spec.runtime.libraries".to_owned());
-        }
-        if runtime.posture.is_some() {
-            fields.push("spec.runtime.posture".to_owned());
-        }
+    if spec.runtime.as_ref().is_some_and(|runtime| runtime.libraries != Libraries::Off) {
+        fields.push("spec.runtime.libraries".to_owned());
     }
     if spec.scan.as_ref().is_some_and(|scan| scan.on.contains(&ScanTrigger::Posture)) {
         fields.push("spec.scan.on: Posture".to_owned());

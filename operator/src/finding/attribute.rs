@@ -264,7 +264,7 @@ fn is_word(text: &str, max: usize) -> bool {
 }
 
 /// Without control characters: a path may hold what would rewrite a reader's terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

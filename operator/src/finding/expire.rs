@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use zastava_crds::finding::RuntimeFinding;
+use zastava_crds::finding::{FindingType, RuntimeFinding};
 
 use super::{
     FindingMetrics,
@@ -43,7 +43,12 @@ pub async fn expire<S: FindingStore>(
 
 fn is_over(finding: &RuntimeFinding, times: &HashMap<String, Duration>, default: Duration, now: Timestamp) -> bool {
     let status = finding.status.as_ref();
-    let seen = status.and_then(|s| s.last_seen.as_ref()).or(finding.metadata.creation_timestamp.as_ref());
+    let resolved = status.and_then(|s| s.resolved.as_ref()).map(|resolved| &resolved.at);
+    // It is not seen again and again, it stands until its cause is gone.
+    if finding.spec.type_ == FindingType::Posture && resolved.is_none() {
+        return false;
+    }
+    let seen = resolved.or(status.and_then(|s| s.last_seen.as_ref())).or(finding.metadata.creation_timestamp.as_ref());
     let Some(seen) = seen else { return false };
     let policies = status.map(|s| s.policies.as_slice()).unwrap_or_default();
     let time = policies.iter().filter_map(|policy| times.get(policy)).max().copied().unwrap_or(default);
@@ -83,5 +88,29 @@ mod tests {
         assert_eq!(removed, 2);
         let left: Vec<_> = store.all().iter().map(|finding| finding.name_any()).collect();
         assert_eq!(left, ["kept", "new"]);
+    }
+
+    #[test]
+    fn an_open_posture_finding_stays_and_a_resolved_one_goes_a_time_after_that() {
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        let hour = Duration::from_hours(1);
+        let over = |resolved: Option<u32>| {
+            let resolved = resolved.map(|hours| {
+                serde_json::json!({
+                    "at": Time(now - hour * hours), "reason": "Satisfied", "message": "",
+                })
+            });
+            let finding: RuntimeFinding = serde_json::from_value(serde_json::json!({
+                "apiVersion": "zastava.stella-ops.org/v1alpha1", "kind": "RuntimeFinding",
+                "metadata": {"namespace": "shop", "name": "web"},
+                "spec": {"workload": {"kind": "Pod", "name": "web"}, "container": "web", "type": "Posture", "subject": "sbom"},
+                "status": {"lastSeen": Time(now - hour * 99), "resolved": resolved},
+            }))
+            .unwrap();
+            is_over(&finding, &HashMap::new(), hour * 2, now)
+        };
+        assert!(!over(None));
+        assert!(!over(Some(1)));
+        assert!(over(Some(3)));
     }
 }

@@ -10,9 +10,9 @@ use zastava_crds::{
 
 use super::mark::{self, Recorded};
 
-const MAX_SAMPLES: usize = 5;
-const MAX_POLICIES: usize = 16;
-const MAX_DIGESTS: usize = 4;
+pub(super) const MAX_SAMPLES: usize = 5;
+pub(super) const MAX_POLICIES: usize = 16;
+pub(super) const MAX_DIGESTS: usize = 4;
 
 /// What one record, or all records of a batch about one finding, say.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,7 @@ use kube::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zastava_core::watching;
+use zastava_verify::image::{Platform, Platforms};
 
 /// A node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct ClusterNode {
     pub usable: bool,
     /// When it last became ready, else when it was made.
     pub since: Option<Timestamp>,
+    /// What it can run.
+    pub platform: Option<Platform>,
 }
 
 type Nodes = Arc<BTreeMap<String, ClusterNode>>;
@@ -39,6 +42,11 @@ impl ClusterNodes {
     /// The nodes now, by name; absent until they were read once.
     pub fn now(&self) -> Option<Nodes> {
         self.0.borrow().clone()
+    }
+
+    /// The platforms of all nodes: what an image must be proven for, as at admission.
+    pub fn platforms(&self) -> Option<Platforms> {
+        self.now().map(|nodes| Platforms::of(nodes.values().filter_map(|node| node.platform.clone())))
     }
 
     /// Waits for a change since the last call on this clone.
@@ -91,9 +99,12 @@ fn cluster_node(node: &Node) -> ClusterNode {
     let ready = conditions.into_iter().flatten().find(|condition| condition.type_ == "Ready");
     let since =
         ready.and_then(|ready| ready.last_transition_time.as_ref()).or(node.metadata.creation_timestamp.as_ref());
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
     ClusterNode {
         usable: !cordoned && ready.is_some_and(|ready| ready.status == "True"),
         since: since.map(|time| time.0),
+        platform: info
+            .map(|info| Platform { os: info.operating_system.clone(), architecture: info.architecture.clone() }),
     }
 }
 

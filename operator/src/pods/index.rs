@@ -178,6 +178,7 @@ mod tests {
             labels: std::collections::BTreeMap::new(),
             workload: WorkloadRef { kind: "Pod".to_owned(), name: uid.to_owned() },
             containers: Vec::new(),
+            image_volumes: Vec::new(),
             finished: false,
         }
     }

@@ -31,6 +31,8 @@ pub struct Pod {
     pub workload: WorkloadRef,
     /// Containers of all three kinds.
     pub containers: Vec<PodContainer>,
+    /// Volumes that are images: name and reference.
+    pub image_volumes: Vec<(String, String)>,
     /// It ended, or no container can start any more.
     pub finished: bool,
 }
@@ -81,8 +83,15 @@ impl Pod {
                 PodContainer { name, image: image.unwrap_or_default(), image_id: id }
             })
             .collect();
+        let image_volumes = spec
+            .volumes
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|volume| Some((volume.name, volume.image?.reference?)))
+            .collect();
         let finished = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-        Some(Self { uid, namespace, name, node: spec.node_name, labels, workload, containers, finished })
+        let node = spec.node_name;
+        Some(Self { uid, namespace, name, node, labels, workload, containers, image_volumes, finished })
     }
     /// Whether it is the same object of the API as another.
     pub(super) fn is_same(&self, other: &Self) -> bool {

@@ -160,6 +160,7 @@ mod tests {
             labels: BTreeMap::from([("app".into(), app.into())]),
             workload: WorkloadRef { kind: "Pod".into(), name: app.into() },
             containers: vec![PodContainer { name: "main".into(), image: image.into(), image_id: None }],
+            image_volumes: Vec::new(),
             finished: false,
         })
     }

@@ -1,6 +1,7 @@
 //! What is said about a policy: derived from what was applied, what the observers say, the pods and the findings. Pure.
 
 mod observer;
+mod posture;
 mod webhook;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -14,18 +15,22 @@ use zastava_crds::{
 };
 
 use super::coverage::Survey;
-use crate::rollout::{Installation, Refusal, Report, in_force};
+use crate::{
+    posture::Outlook,
+    rollout::{Installation, Refusal, Report, in_force},
+};
 
 /// Counters are written at most this often.
 pub const COUNTERS_EVERY: Duration = Duration::from_secs(30);
 /// The conditions that are ours; another's stay as they are.
-const OURS: [&str; 6] = [
+const OURS: [&str; 7] = [
     types::READY,
     types::RECONCILING,
     types::STALLED,
     types::DEGRADED,
     types::OBSERVER_AVAILABLE,
     types::WEBHOOK_AVAILABLE,
+    types::POSTURE_SATISFIED,
 ];
 
 /// All that a policy's status is made of.
@@ -46,6 +51,8 @@ pub struct Scene<'a> {
     pub matched: MatchedStatus,
     /// Its open findings.
     pub findings: FindingTotals,
+    /// How it stands with what runs; absent until that was looked at.
+    pub posture: Option<&'a Outlook>,
     /// The time.
     pub now: Timestamp,
 }
@@ -109,6 +116,7 @@ pub fn status(scene: &Scene<'_>) -> ZastavaPolicyStatus {
         let observer = policy.spec.runtime.as_ref().map(|_| observer::part(scene));
         let webhook = policy.spec.admission.as_ref().map(|_| webhook::part(scene));
         new.in_force(scene, observer.as_ref(), webhook.as_ref());
+        new.posture(scene);
     }
     let asked = refusal.is_none();
     ZastavaPolicyStatus {
@@ -189,6 +197,7 @@ impl Writing {
         self.abnormal(types::STALLED, stalled.then_some((reason, message.as_str())));
         self.abnormal(types::RECONCILING, None);
         self.abnormal(types::DEGRADED, None);
+        self.abnormal(types::POSTURE_SATISFIED, None);
     }
 
     fn in_force(&mut self, scene: &Scene<'_>, observer: Option<&Part>, webhook: Option<&Part>) {

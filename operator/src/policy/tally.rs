@@ -27,11 +27,11 @@ pub struct Tally {
     workloads: HashSet<(String, String, String)>,
 }
 
-/// Tallies the findings that nobody has acknowledged, by name of policy.
+/// Tallies the findings that nobody has acknowledged and whose cause is not gone, by name of policy.
 pub fn tally(findings: &[Arc<RuntimeFinding>]) -> HashMap<String, Tally> {
     let mut tallies: HashMap<String, Tally> = HashMap::new();
     for finding in findings.iter().filter(|finding| finding.spec.acknowledgement.is_none()) {
-        let Some(status) = &finding.status else { continue };
+        let Some(status) = finding.status.as_ref().filter(|status| status.resolved.is_none()) else { continue };
         for policy in &status.policies {
             tallies.entry(policy.clone()).or_default().add(finding);
         }
@@ -106,6 +106,7 @@ mod tests {
             labels: std::collections::BTreeMap::new(),
             workload: WorkloadRef { kind: "Deployment".into(), name: workload.into() },
             containers: Vec::new(),
+            image_volumes: Vec::new(),
             finished: false,
         })
     }
@@ -113,18 +114,27 @@ mod tests {
     #[test]
     fn open_findings_count_by_policy_and_name_their_pods() {
         let severe = |severity: &str, pods: &[&str]| json!({"policies": ["p"], "severity": severity, "pods": pods});
+        let mut mended = severe("High", &["mended-1"]);
+        mended["resolved"] = json!({"at": "2026-01-01T00:00:00Z", "reason": "Satisfied", "message": "again"});
         let findings = [
             finding("web", &severe("High", &["web-1"]), false),
             finding("db", &severe("Medium", &[]), false),
             finding("big", &severe("High", &["1", "2", "3", "4", "5"]), false),
             finding("quiet", &severe("Critical", &["quiet-1"]), true),
+            finding("mended", &mended, false),
         ];
-        let pods =
-            [pod("web", "web-1"), pod("web", "web-2"), pod("db", "db-1"), pod("big", "6"), pod("quiet", "quiet-1")];
+        let pods = [
+            pod("web", "web-1"),
+            pod("web", "web-2"),
+            pod("db", "db-1"),
+            pod("big", "6"),
+            pod("quiet", "quiet-1"),
+            pod("mended", "mended-1"),
+        ];
         let tallies = tally(&findings);
         let tally = &tallies["p"];
         assert_eq!(tally.totals, FindingTotals { high: 2, medium: 1, ..FindingTotals::default() });
-        assert_eq!(tally.matched(&pods), MatchedStatus { pods: 5, violating: 3 });
+        assert_eq!(tally.matched(&pods), MatchedStatus { pods: 6, violating: 3 });
         assert!(!tallies.contains_key("q"));
     }
 

@@ -38,6 +38,7 @@ use crate::{
     metrics::Metrics,
     nodes::{ClusterNodes, NodeRegistry, RuleBook},
     pods::PodIndex,
+    posture::Outlooks,
     rollout::{Installation, Live, Object, Report},
 };
 
@@ -78,6 +79,8 @@ pub struct Writer {
     pub pods: PodIndex,
     /// All findings.
     pub findings: ApiStore,
+    /// How policies stand with what runs.
+    pub posture: watch::Receiver<Outlooks>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -100,6 +103,7 @@ impl Writer {
                 () = tokio::time::sleep_until(due) => None,
                 () = self.policies.changed() => Some(SOON),
                 () = changed(&mut self.report) => Some(SOON),
+                () = changed(&mut self.posture) => Some(SOMETIME),
                 () = changed(&mut nodes) => Some(SOMETIME),
                 () = self.cluster.changed() => Some(SOON),
                 () = changed(&mut pods) => Some(LATER),
@@ -142,6 +146,7 @@ impl Writer {
         let replicas = i64::from(self.installation.webhook.replicas);
         let webhook_overdue = told.webhook_short(asked.is_some_and(|deployed| i64::from(deployed.serving) < replicas));
         let tallies = tally(&self.findings.all());
+        let outlooks = self.posture.borrow().clone();
         let none = Tally::default();
         let mut names = Names::default();
         let mut next = views.values().filter(|view| !view.silent).map(|view| silence().saturating_sub(view.age)).min();
@@ -169,6 +174,7 @@ impl Writer {
                 webhook_overdue,
                 matched: tally.matched(&matched),
                 findings: tally.totals.clone(),
+                posture: outlooks.get(&uid),
                 now,
             });
             let again = self.tell(policy, status, told, now).await;

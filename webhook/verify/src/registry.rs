@@ -28,8 +28,8 @@ use self::{
 };
 pub(crate) use self::{
     content::{
-        Annotations, Child, Content, Layer, Manifest, Referrer, base_hint, layer_digests, layers as layers_of,
-        referrers as referrers_of,
+        Annotations, Child, Content, Layer, Manifest, Referrer, base_hint, config as config_of, layer_digests,
+        layers as layers_of, referrers as referrers_of,
     },
     fetch::{bounded, unanswered},
     referrers::Referrers,

@@ -1,6 +1,7 @@
 //! The verifier: one conversation with a registry for equal questions, and a memory bound to digests.
 
 mod bases;
+mod configs;
 mod counts;
 mod discoveries;
 mod memory;

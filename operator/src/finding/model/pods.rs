@@ -33,6 +33,7 @@ pub(crate) fn pod(namespace: &str, uid: &str, node: &str, deployment: &str) -> A
         labels: BTreeMap::new(),
         workload: WorkloadRef { kind: "Deployment".to_owned(), name: deployment.to_owned() },
         containers: Vec::new(),
+        image_volumes: Vec::new(),
         finished: false,
     })
 }

@@ -20,6 +20,7 @@ fn pod(name: &str, node: &str) -> Arc<Pod> {
         labels: BTreeMap::new(),
         workload: WorkloadRef { kind: "Pod".into(), name: name.into() },
         containers: Vec::new(),
+        image_volumes: Vec::new(),
         finished: false,
     })
 }
@@ -43,7 +44,7 @@ fn survey_of(views: &[(&str, NodeView)], settled: bool, node: &ClusterNode, kill
 }
 
 fn old() -> ClusterNode {
-    ClusterNode { usable: true, since: Some(at(-5000)) }
+    ClusterNode { usable: true, since: Some(at(-5000)), platform: None }
 }
 
 #[test]
@@ -96,10 +97,10 @@ fn an_observer_that_this_leader_has_not_heard_is_not_missing_yet() {
 
 #[test]
 fn a_new_node_has_its_grace_and_a_broken_one_is_not_usable() {
-    let fresh = survey(&[], true, &ClusterNode { usable: true, since: Some(at(-59)) });
+    let fresh = survey(&[], true, &ClusterNode { usable: true, since: Some(at(-59)), platform: None });
     assert_eq!(fresh.nodes["a"], Standing::Starting);
     assert_eq!(fresh.missing().count(), 0);
-    let broken = survey(&[], true, &ClusterNode { usable: false, since: Some(at(-5000)) });
+    let broken = survey(&[], true, &ClusterNode { usable: false, since: Some(at(-5000)), platform: None });
     assert_eq!(broken.missing().collect::<Vec<_>>(), [("a", CoverageReason::NotObserved, false)]);
 }
 

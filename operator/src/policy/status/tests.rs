@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     policy::coverage::Standing,
+    posture::Outlook,
     rollout::{Deployed, Fault, Object},
 };
 use zastava_crds::wire::sync::CoverageReason;
@@ -32,6 +33,7 @@ struct Stage {
     survey: Survey,
     overdue: bool,
     webhook_overdue: bool,
+    posture: Option<Outlook>,
     now: i64,
 }
 
@@ -51,6 +53,7 @@ impl Stage {
             survey: Survey { nodes, full: 4, ..Survey::default() },
             overdue: false,
             webhook_overdue: false,
+            posture: None,
             now: 1_800_000_000,
         }
     }
@@ -74,6 +77,7 @@ impl Stage {
             webhook_overdue: self.webhook_overdue,
             matched: MatchedStatus { pods: 4, violating: 1 },
             findings: FindingTotals { high: 2, ..FindingTotals::default() },
+            posture: self.posture.as_ref(),
             now: Timestamp::from_second(self.now).unwrap(),
         })
     }
@@ -277,4 +281,48 @@ fn a_policy_that_asks_a_backend_that_nobody_configured_is_stalled_and_says_what_
         stage.conditions(),
         "ObserverAvailable=True/Available Ready=True/Available WebhookAvailable=True/Available"
     );
+}
+
+#[test]
+fn what_runs_is_told_in_numbers_and_never_makes_a_policy_less_than_ready() {
+    let mut spec = both();
+    spec["runtime"] = json!({"posture": {"interval": "1h"}});
+    let mut stage = Stage::new(spec);
+    let said = |stage: &Stage| {
+        let status = stage.status();
+        assert!(status.conditions.iter().any(|c| c.type_ == types::READY && c.status == "True"));
+        let one = status.conditions.into_iter().find(|c| c.type_ == types::POSTURE_SATISFIED).unwrap();
+        (format!("{}/{}", one.status, one.reason), one.message)
+    };
+    assert_eq!(said(&stage).0, "Unknown/Progressing");
+    let outlook =
+        Outlook { generation: 3, images: 5, satisfied: 2, violated: 1, unknown: 1, excepted: 1, ..Outlook::default() };
+    stage.posture = Some(Outlook { generation: 2, ..outlook.clone() });
+    assert_eq!(said(&stage).0, "Unknown/Progressing", "numbers of an older spec");
+    stage.posture = Some(outlook.clone());
+    let (told, message) = said(&stage);
+    assert_eq!(told, "False/Violated");
+    assert_eq!(message, "of 5 running images 2 satisfy, 1 excepted, 1 in violation, 1 unknown");
+    stage.posture = Some(Outlook { violated: 0, doubt: Some("shop/web: away".into()), ..outlook.clone() });
+    let (told, message) = said(&stage);
+    assert_eq!(told, "Unknown/Unverifiable");
+    assert!(message.ends_with("; shop/web: away"), "{message}");
+    stage.posture = Some(Outlook { violated: 0, unknown: 0, ..outlook });
+    assert_eq!(said(&stage).0, "True/Satisfied");
+}
+
+#[test]
+fn a_new_leader_that_has_no_answers_yet_unsays_nothing() {
+    let mut spec = both();
+    spec["runtime"] = json!({"posture": {"interval": "1h"}});
+    let mut stage = Stage::new(spec.clone());
+    stage.posture = Some(Outlook { generation: 3, images: 1, violated: 1, ..Outlook::default() });
+    let before = stage.status();
+    stage.policy.status = Some(before.clone());
+    for posture in [None, Some(Outlook { generation: 3, images: 1, pending: 1, ..Outlook::default() })] {
+        stage.posture = posture;
+        assert_eq!(stage.status().conditions, before.conditions);
+    }
+    stage.policy.spec.runtime.as_mut().unwrap().posture = None;
+    assert!(!stage.conditions().contains("PostureSatisfied"));
 }

@@ -154,6 +154,14 @@ fn child(descriptor: &Descriptor) -> Option<Child> {
     Some(Child { digest: ImageDigest { kind, digest: sha256(descriptor)? }, platform })
 }
 
+/// The configuration that an image's manifest names.
+pub(crate) fn config(content: &Content) -> Result<Sha256Digest, Unknown> {
+    let manifest: Option<ImageManifest> = serde_json::from_slice(&content.body).ok();
+    manifest.and_then(|manifest| sha256(manifest.config())).ok_or_else(|| {
+        Unknown::new(UnknownCause::Unsupported, format!("{} names no configuration by sha256", content.digest))
+    })
+}
+
 /// The referrers that the index under a fallback tag lists.
 pub(crate) fn referrers(content: &Content) -> Result<Vec<Referrer>, Unknown> {
     listed(&content.body).map_err(|_| {
