@@ -103,6 +103,10 @@ fn the_documents_examples_are_valid_and_supported() {
     let mut seen = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        // Folders are examples of something else, and have tests of their own.
+        if path.is_dir() {
+            continue;
+        }
         let example: ZastavaPolicy = serde_saphyr::from_str(&fs::read_to_string(&path).unwrap())
             .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         example.validate_cel().unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -1,0 +1,92 @@
+//! `policy test` and `policy record`: policies with cases, decided by the webhook's own code over recorded answers.
+
+mod app;
+mod case;
+mod expect;
+mod folder;
+mod junit;
+mod recorded;
+mod recorder;
+mod replay;
+mod report;
+mod update;
+
+use std::{fs, sync::Arc};
+
+use zastava_verify::{
+    image::ImageReference,
+    keychain::Keychain,
+    registry::{Registry, transport::Transport},
+};
+
+pub use self::{app::AnswerError, folder::FolderError, recorded::RecordedError, update::UpdateError};
+use self::{
+    app::{Answerer, Decided},
+    case::Case,
+    folder::Folder,
+    recorded::Recorded,
+    recorder::Recorder,
+    replay::Replay,
+    report::{Outcome, Report},
+};
+use crate::{
+    arguments::{RecordArguments, TestArguments},
+    docker_config,
+    ending::Ending,
+    failure::Failure,
+    output::{self, OutputError},
+    registries,
+};
+
+/// Decides every case over what was recorded, and holds the decisions against what is expected.
+pub async fn test(arguments: &TestArguments, out: &mut Vec<u8>) -> Result<Ending, Failure> {
+    let folder = Folder::read(&arguments.dir)?;
+    let replay = Arc::new(Replay::of(Recorded::load(&folder.recorded())?));
+    let registry = registries::registry(&crate::arguments::RegistryArguments::default(), Some(replay.clone()))?;
+    let mut outcomes = Vec::with_capacity(folder.cases.len());
+    for case in &folder.cases {
+        let decided = decide(&folder, case, &registry, Keychain::default(), arguments.timeout).await?;
+        let missing = replay.take_missing();
+        if arguments.update && missing.is_empty() {
+            update::write(case, &decided)?;
+            outcomes.push(Outcome::of(case, decided, Vec::new(), missing));
+            continue;
+        }
+        let differences = case.expect.differences(&decided);
+        outcomes.push(Outcome::of(case, decided, differences, missing));
+    }
+    let report = Report::of(outcomes);
+    if let Some(file) = &arguments.junit {
+        fs::write(file, junit::text(&report)).map_err(|source| Failure::Junit { file: file.clone(), source })?;
+    }
+    output::print(out, arguments.output, &report, |out: &mut Vec<u8>| report.table(out))?;
+    Ok(report.ending())
+}
+
+/// Decides every case over the registries themselves, and writes what they answered.
+pub async fn record(arguments: &RecordArguments, out: &mut Vec<u8>) -> Result<Ending, Failure> {
+    let folder = Folder::read(&arguments.dir)?;
+    let images: Vec<ImageReference> = folder.cases.iter().flat_map(Case::images).collect();
+    let keychain = docker_config::keychain(arguments.registries.registry_config.as_deref(), &images).await?;
+    let recorder = Arc::new(Recorder::default());
+    let registry = registries::registry(&arguments.registries, Some(recorder.clone() as Arc<dyn Transport>))?;
+    for case in &folder.cases {
+        decide(&folder, case, &registry, keychain.clone(), arguments.timeout).await?;
+    }
+    let (answers, troubles) = recorder.taken(&Recorded::load(&folder.recorded())?);
+    answers.save(&folder.recorded())?;
+    report::recorded(out, &folder.recorded(), &answers, &troubles).map_err(OutputError::from)?;
+    Ok(if troubles.is_empty() { Ending::Satisfied } else { Ending::Unknown })
+}
+
+async fn decide(
+    folder: &Folder,
+    case: &Case,
+    registry: &Registry,
+    keychain: Keychain,
+    timeout: std::time::Duration,
+) -> Result<Decided, AnswerError> {
+    // A verifier for each case: what one case found out must not hide from the next that an answer is missing.
+    let answerer = Answerer::new(folder, registry.clone(), keychain, timeout);
+    answerer.decide(case).await
+}
