@@ -34,6 +34,8 @@ pub enum Referrers {
     Endless,
     /// With the config's type for the artifact's, as some registries do.
     Mistyped,
+    /// Without any type.
+    Untyped,
 }
 
 type Hook = Box<dyn Fn(&str, &HeaderMap) -> Option<Response> + Send + Sync>;
@@ -274,6 +276,11 @@ impl Content {
                 found = found.into_iter().skip(page).take(1).collect();
             }
             Referrers::Endless => next = Some(format!("<{path}?page={}>; rel=\"next\"", page + 1)),
+            Referrers::Untyped => {
+                for descriptor in &mut found {
+                    descriptor.as_object_mut().unwrap().remove("artifactType");
+                }
+            }
             Referrers::Mistyped => {
                 for descriptor in &mut found {
                     descriptor["artifactType"] = "application/vnd.oci.empty.v1+json".into();

@@ -15,6 +15,7 @@ mod indexes;
 mod keys;
 mod layouts;
 mod recorded;
+mod matrix;
 mod refusals;
 mod registries;
 mod sboms;
