@@ -25,6 +25,11 @@ impl Registry {
         Self { base: layout::REGISTRY.into(), plain_http: true, hosts: Some(layout.hosts_file()), tools: tools.clone() }
     }
 
+    /// The one beside it that has no referrers API.
+    pub fn bare_of(layout: &Layout, tools: &Tools) -> Self {
+        Self { base: layout::BARE_REGISTRY.into(), ..Self::of(layout, tools) }
+    }
+
     /// Another one; credentials are those of the person's Docker configuration.
     pub fn external(base: &str, plain_http: bool, tools: &Tools) -> Self {
         Self { base: base.trim_end_matches('/').into(), plain_http, hosts: None, tools: tools.clone() }

@@ -1,5 +1,6 @@
 //! Zastava installed on the cluster, with Helm, as a person would.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +25,7 @@ const RELEASE: &str = "zastava";
 
 /// Installs or upgrades the release with images of this tree, and waits until the operator runs.
 pub async fn install(stage: &Stage, product: &Product) -> Result<()> {
-    install_with(stage, &values(stage.registry(), product)).await
+    install_with(stage, &values(stage, product)).await
 }
 
 /// The values that the installed release was given.
@@ -62,12 +63,16 @@ pub fn uninstall(stage: &Stage) -> Result<()> {
     output(stage.tool("helm").args(["uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found"])).map(drop)
 }
 
-fn values(registry: &Registry, product: &Product) -> Value {
+fn values(stage: &Stage, product: &Product) -> Value {
+    let registry = stage.registry();
     let image = |reference: &Reference| {
         let repository = reference.repository.strip_prefix(registry.base()).unwrap_or_default().trim_start_matches('/');
         json!({"repository": repository, "tag": reference.tag, "digest": reference.digest})
     };
-    let port = registry.host().rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).unwrap_or(443);
+    let registries: Vec<_> = std::iter::once(registry).chain(stage.bare_registry()).collect();
+    let port = |registry: &&Registry| registry.host().rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    let ports: BTreeSet<_> = registries.iter().filter_map(port).chain([443]).collect();
+    let configured = registries.iter().map(|one| json!({"host": one.host(), "plainHttp": one.plain_http()}));
     json!({
         "cluster": "e2e",
         "image": {
@@ -76,8 +81,8 @@ fn values(registry: &Registry, product: &Product) -> Value {
             "webhook": image(&product.webhook),
             "observer": image(&product.observer),
         },
-        "registries": {"configured": [{"host": registry.host(), "plainHttp": registry.plain_http()}]},
-        "networkPolicy": {"registries": {"ports": [443, port]}},
+        "registries": {"configured": configured.collect::<Vec<_>>()},
+        "networkPolicy": {"registries": {"ports": ports}},
     })
 }
 

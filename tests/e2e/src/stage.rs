@@ -18,6 +18,7 @@ use crate::tools::{Tools, cache};
 pub struct Stage {
     kubeconfig: PathBuf,
     registry: Registry,
+    bare_registry: Option<Registry>,
     tools: Tools,
     keys: PathBuf,
     run: Option<Run>,
@@ -44,6 +45,7 @@ impl Stage {
         Self {
             kubeconfig: layout.kubeconfig(),
             registry: Registry::of(layout, run.tools()),
+            bare_registry: Some(Registry::bare_of(layout, run.tools())),
             tools: run.tools().clone(),
             keys: layout.path("keys"),
             run: Some(run),
@@ -64,7 +66,7 @@ impl Stage {
         // Not in the cluster's own folder, it has none here: keys are told apart by what leads to the cluster.
         let text = fs::read(&kubeconfig).at(&kubeconfig)?;
         let keys = cache()?.join("keys").join(&hex::encode(Sha256::digest(text))[..16]);
-        Ok(Self { kubeconfig, registry, tools, keys, run: None })
+        Ok(Self { kubeconfig, registry, bare_registry: None, tools, keys, run: None })
     }
 
     /// The kubeconfig.
@@ -75,6 +77,11 @@ impl Stage {
     /// The registry.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// A second registry, without the referrers API, where the cluster is one of this harness.
+    pub fn bare_registry(&self) -> Option<&Registry> {
+        self.bare_registry.as_ref()
     }
 
     /// The programs.

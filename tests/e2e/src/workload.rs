@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::Result;
 use crate::image::{BUSYBOX, Image, Rootfs, Start, sbom};
-use crate::registry::Reference;
+use crate::registry::{Reference, Registry};
 use crate::signer::{Form, Signer};
 use crate::stage::Stage;
 
@@ -17,6 +17,7 @@ const ENTRYPOINT: [&str; 3] = ["/usr/bin/tail", "-f", "/dev/null"];
 #[derive(Debug)]
 pub struct Workload<'a> {
     stage: &'a Stage,
+    registry: &'a Registry,
     rootfs: Rootfs,
     reference: Reference,
 }
@@ -24,7 +25,12 @@ pub struct Workload<'a> {
 impl<'a> Workload<'a> {
     /// The image `workload/<name>:<tag>`. What tells it from others is its name and `content`.
     pub fn push(stage: &'a Stage, name: &str, tag: &str, content: &str) -> Result<Self> {
-        Self::push_of(stage, Rootfs::busybox()?, name, tag, content)
+        Self::push_of(stage, stage.registry(), Rootfs::busybox()?, name, tag, content)
+    }
+
+    /// The same in another registry.
+    pub fn push_to(stage: &'a Stage, registry: &'a Registry, name: &str, content: &str) -> Result<Self> {
+        Self::push_of(stage, registry, Rootfs::busybox()?, name, "1", content)
     }
 
     /// Such an image with what drift is tried with: programs below `/srv` that are files of their own where busybox's
@@ -36,15 +42,22 @@ impl<'a> Workload<'a> {
         }
         rootfs.write("/srv/script.sh", b"#!/bin/sh\necho ran\n", 0o755)?;
         rootfs.compile(&Path::new(env!("CARGO_MANIFEST_DIR")).join("workload/odd.c"), "/usr/bin/odd")?;
-        Self::push_of(stage, rootfs, name, tag, content)
+        Self::push_of(stage, stage.registry(), rootfs, name, tag, content)
     }
 
-    fn push_of(stage: &'a Stage, rootfs: Rootfs, name: &str, tag: &str, content: &str) -> Result<Self> {
+    fn push_of(
+        stage: &'a Stage,
+        registry: &'a Registry,
+        rootfs: Rootfs,
+        name: &str,
+        tag: &str,
+        content: &str,
+    ) -> Result<Self> {
         // Signatures go by digest: two images that must not share theirs must not share a digest.
         rootfs.write("/etc/image", format!("{name} {content}\n").as_bytes(), 0o644)?;
         let image = Image::of(&rootfs, &Start { entrypoint: &ENTRYPOINT, user: None })?;
-        let reference = stage.registry().push(&image, &format!("workload/{name}"), tag)?;
-        Ok(Self { stage, rootfs, reference })
+        let reference = registry.push(&image, &format!("workload/{name}"), tag)?;
+        Ok(Self { stage, registry, rootfs, reference })
     }
 
     /// Where it is.
@@ -54,14 +67,14 @@ impl<'a> Workload<'a> {
 
     /// Signs it with the cluster's key pair `key`.
     pub fn signed_by(self, key: &str, form: Form) -> Result<Self> {
-        self.signer(key)?.sign(self.stage.registry(), &self.reference, form)?;
+        self.signer(key)?.sign(self.registry, &self.reference, form)?;
         Ok(self)
     }
 
     /// Attests its bill of materials with the cluster's key pair `key`.
     pub fn described_by(self, key: &str, form: Form) -> Result<Self> {
         let bom = sbom::cyclonedx(&self.rootfs, &self.reference.repository)?;
-        self.signer(key)?.attest(self.stage.registry(), &self.reference, "cyclonedx", &bom, form)?;
+        self.signer(key)?.attest(self.registry, &self.reference, "cyclonedx", &bom, form)?;
         Ok(self)
     }
 
@@ -73,7 +86,7 @@ impl<'a> Workload<'a> {
 
     /// Signs and describes it with the key pair `key`, unless that was done before.
     pub fn signed_once(self, key: &str) -> Result<Self> {
-        if self.signer(key)?.has_signed(self.stage.registry(), &self.reference)? {
+        if self.signer(key)?.has_signed(self.registry, &self.reference)? {
             return Ok(self);
         }
         // The signature last: it says that the bill of materials is there as well.
@@ -81,6 +94,6 @@ impl<'a> Workload<'a> {
     }
 
     fn signer(&self, key: &str) -> Result<Signer> {
-        Signer::named(key, self.stage.keys(), self.stage.registry())
+        Signer::named(key, self.stage.keys(), self.registry)
     }
 }

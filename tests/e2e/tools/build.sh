@@ -22,6 +22,7 @@ containerd|0|-ldflags=-s -w -X github.com/containerd/containerd/v2/version.Versi
 runc|1|-tags=seccomp -ldflags=-s -w|runc=github.com/opencontainers/runc
 cni|0|-ldflags=-s -w|ptp=github.com/containernetworking/plugins/plugins/main/ptp loopback=github.com/containernetworking/plugins/plugins/main/loopback host-local=github.com/containernetworking/plugins/plugins/ipam/host-local
 crane|0|-ldflags=-s -w|crane=github.com/google/go-containerregistry/cmd/crane registry=.
+distribution|0|-ldflags=-s -w|distribution=.
 coredns|0|-ldflags=-s -w|coredns=github.com/coredns/coredns
 helm|0|-ldflags=-s -w|helm=helm.sh/helm/v4/cmd/helm
 cosign|0|-ldflags=-s -w|cosign=github.com/sigstore/cosign/v3/cmd/cosign

@@ -13,6 +13,8 @@ use crate::error::{At as _, Result};
 pub enum Program {
     /// The image registry.
     Registry,
+    /// The one without the referrers API.
+    BareRegistry,
     /// etcd.
     Etcd,
     /// The API server.
@@ -29,12 +31,21 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which they start.
-    pub const ALL: [Self; 7] =
-        [Self::Registry, Self::Etcd, Self::ApiServer, Self::Controllers, Self::Scheduler, Self::Dns, Self::Proxy];
+    pub const ALL: [Self; 8] = [
+        Self::Registry,
+        Self::BareRegistry,
+        Self::Etcd,
+        Self::ApiServer,
+        Self::Controllers,
+        Self::Scheduler,
+        Self::Dns,
+        Self::Proxy,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Registry => "registry",
+            Self::BareRegistry => "distribution",
             Self::Etcd => "etcd",
             Self::ApiServer => "kube-apiserver",
             Self::Controllers => "kube-controller-manager",
@@ -87,6 +98,7 @@ pub fn start(run: &Run, program: Program) -> Result<()> {
     let control = layout.control();
     let arguments: Vec<String> = match program {
         Program::Registry => vec![tool("registry"), "--address=:5000".into(), format!("--disk={}", file("registry"))],
+        Program::BareRegistry => vec![tool("distribution"), "--address=:5001".into()],
         Program::Etcd => vec![
             tool("etcd"),
             format!("--data-dir={}", file("etcd")),

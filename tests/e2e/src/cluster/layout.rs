@@ -14,6 +14,8 @@ const BLOCKS: u8 = 64;
 const SLOTS: &str = "/run/zastava-e2e";
 /// The name under which nodes and pods know the registry.
 pub const REGISTRY: &str = "registry.zastava.test:5000";
+/// The one beside it, which has no referrers API.
+pub const BARE_REGISTRY: &str = "registry.zastava.test:5001";
 
 /// Names and addresses of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::layout::{Layout, Node, REGISTRY};
+use super::layout::{BARE_REGISTRY, Layout, Node, REGISTRY};
 use super::process::{Process, enter};
 use super::{Run, pause};
 use crate::error::{At as _, Error, Result};
@@ -184,13 +184,13 @@ pub fn configure(run: &Run, node: Node) -> Result<()> {
     let tools = run.tools.bin().display().to_string();
     let here = folder.display().to_string();
     text("containerd.toml", containerd(&here, &tools))?;
-    text(
-        &format!("certs.d/{REGISTRY}/hosts.toml"),
-        format!(
-            "server = \"http://{0}:5000\"\n[host.\"http://{0}:5000\"]\ncapabilities = [\"pull\", \"resolve\"]\n",
-            layout.registry()
-        ),
-    )?;
+    for (name, port) in [(REGISTRY, 5000), (BARE_REGISTRY, 5001)] {
+        let server = format!("http://{}:{port}", layout.registry());
+        text(
+            &format!("certs.d/{name}/hosts.toml"),
+            format!("server = \"{server}\"\n[host.\"{server}\"]\ncapabilities = [\"pull\", \"resolve\"]\n"),
+        )?;
+    }
     text("resolv.conf", format!("nameserver {}\n", layout.control()))?;
     text("kubelet.json", kubelet(layout, node, &here).to_string())?;
     text("proxy.json", proxy(layout, &node.to_string(), "0.0.0.0").to_string())?;

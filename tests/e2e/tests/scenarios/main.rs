@@ -4,6 +4,7 @@
 
 mod admission;
 mod attestations;
+mod discovery;
 mod ground;
 mod install;
 mod loops;

@@ -11,6 +11,7 @@ mod discovery;
 mod double;
 mod faults;
 mod fuzz;
+mod hostile;
 mod indexes;
 mod keys;
 mod layouts;
