@@ -29,6 +29,8 @@ use super::{
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
+type Answers = Box<dyn Fn() -> Response + Send + Sync>;
+
 async fn signed() -> (Bench, Signer, Sha256Digest) {
     let (bench, signer) = (Bench::new().await, Signer::new());
     let image = bench.double.image("1", "app");
@@ -132,7 +134,7 @@ async fn cve_2023_42813_lists_without_end_are_unknown_after_a_bounded_number_of_
         let chunk = Bytes::from(vec![b' '; 64 * 1024]);
         Body::from_stream(stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone()))).into_response()
     };
-    let pages: [(&str, Box<dyn Fn() -> Response + Send + Sync>); 4] = [
+    let pages: [(&str, Answers); 4] = [
         ("a page that is followed by itself", Box::new(move || ([next("?again")], list(1)).into_response())),
         ("pages that are full", Box::new(move || ([next("?again")], list(400)).into_response())),
         ("one page with too much", Box::new(|| list(30_000).into_response())),
