@@ -42,7 +42,8 @@ pub struct AdmissionSpec {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub attestations: Vec<Attestation>,
-    /// Base images that are known: digests, or globs on `host/repository`.
+    /// Base images of which it must be built on one: `host/repository@sha256:…` (shown by its layers or a signed
+    /// provenance), `sha256:…` or a glob on `host/repository` (shown by a signed provenance).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 330)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -268,7 +269,8 @@ pub struct Attestation {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub signed_by: Option<String>,
-    /// CEL over `predicate`; each must be true. At most 4 KiB each, comprehensions nested at most twice.
+    /// CEL over `predicate`, `predicateType`, `subject` and `now`; each must be true. At most 4 KiB each, comprehensions
+    /// nested at most twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 4096)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

@@ -9,7 +9,7 @@ mod spdx;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use zastava_crds::{
     digest::{ImageDigest, Sha256Digest},
     policy::SbomFormat,
@@ -117,10 +117,10 @@ struct StatementOf<P> {
 struct Head {
     bom_format: Option<String>,
     spec_version: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     metadata: Metadata,
     spdx_version: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     creation_info: CreationInfo,
 }
 
@@ -162,6 +162,11 @@ impl Header {
             SbomFormat::SPDX => predicate::<spdx::Document>(signed.payload()).map_err(unreadable)?.files(files),
         }
     }
+}
+
+/// Some generators write null for what they do not know.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 fn predicate<P: DeserializeOwned>(payload: &[u8]) -> Result<P, serde_json::Error> {

@@ -4,15 +4,18 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::files::{Files, sha256};
+use super::{
+    files::{Files, sha256},
+    or_default,
+};
 
 #[derive(Deserialize)]
 pub(super) struct Bom {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     metadata: Metadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     components: Vec<Component>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     dependencies: Vec<Dependency>,
 }
 
@@ -24,18 +27,18 @@ struct Metadata {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Component {
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "or_default")]
     type_: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     name: String,
     version: Option<String>,
     purl: Option<String>,
     bom_ref: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     hashes: Vec<Hash>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     components: Vec<Component>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     evidence: Evidence,
     /// Given to packages when they are collected; a `bom-ref` is optional.
     #[serde(skip)]
@@ -44,13 +47,15 @@ struct Component {
 
 #[derive(Deserialize)]
 struct Hash {
+    #[serde(default, deserialize_with = "or_default")]
     alg: String,
+    #[serde(default, deserialize_with = "or_default")]
     content: String,
 }
 
 #[derive(Default, Deserialize)]
 struct Evidence {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     occurrences: Vec<Occurrence>,
 }
 
@@ -64,7 +69,7 @@ struct Occurrence {
 struct Dependency {
     #[serde(rename = "ref")]
     ref_: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     depends_on: Vec<String>,
 }
 

@@ -4,15 +4,18 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use super::files::{Files, sha256};
+use super::{
+    files::{Files, sha256},
+    or_default,
+};
 
 #[derive(Deserialize)]
 pub(super) struct Document {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     packages: Vec<Package>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     files: Vec<File>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     relationships: Vec<Relationship>,
 }
 
@@ -21,12 +24,12 @@ pub(super) struct Document {
 struct Package {
     #[serde(rename = "SPDXID")]
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     name: String,
     version_info: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     external_refs: Vec<ExternalRef>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     has_files: Vec<String>,
 }
 
@@ -44,7 +47,7 @@ struct File {
     id: String,
     #[serde(rename = "fileName")]
     path: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     checksums: Vec<Checksum>,
 }
 

@@ -3,9 +3,12 @@
 //! A verification that succeeds is run over and over; each time another one of its requests fails, in another way. What
 //! comes of it is no proof, or a proof of all that was asked, by what the registry had besides.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -14,10 +17,12 @@ use axum::{
 };
 use serde_json::json;
 use zastava_crds::digest::Sha256Digest;
-use zastava_verify::{requirement::PolicyRequirements, verdict::Verdict};
+use zastava_verify::{
+    answer::UnknownCause, requirement::PolicyRequirements, verdict::Verdict, verifier::VerifierSettings,
+};
 
 use super::{
-    bench::{Bench, policy, release},
+    bench::{Bench, policy, release, verifier_with},
     double::Referrers,
     signer::{BUNDLE, CYCLONEDX, Signer, cyclonedx},
 };
@@ -175,6 +180,28 @@ async fn a_connection_that_breaks_at_any_step_is_no_pass() {
             match bench.verify(&image, &policy).await {
                 Verdict::Unknown(_) => {}
                 other => panic!("{name}: broken from request {number} on: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_registry_that_hangs_at_any_step_is_no_pass() {
+    let signer = Signer::new();
+    let cases = cases(&signer).await.into_iter().filter(|case| matches!(case.name, "by the API" | "by legacy tags"));
+    for Case { name, mut bench, image, policy } in cases {
+        let seen = fail(&bench, usize::MAX, false, || StatusCode::OK.into_response());
+        bench.proven(&image, &policy).await;
+        for number in 0..seen.load(Ordering::SeqCst) {
+            fail(&bench, number, true, || {
+                let never = futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+                axum::body::Body::from_stream(never).into_response()
+            });
+            let soon = VerifierSettings { work_timeout: Duration::from_millis(300), ..VerifierSettings::default() };
+            bench.verifier = verifier_with(&[&bench.double.host], soon);
+            match bench.verify(&image, &policy).await {
+                Verdict::Unknown(unknown) => assert_eq!(unknown.cause, UnknownCause::Deadline, "{unknown:?}"),
+                other => panic!("{name}: hanging from request {number} on: {other:?}"),
             }
         }
     }

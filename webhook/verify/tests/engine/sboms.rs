@@ -135,6 +135,42 @@ async fn a_version_that_can_not_be_read_is_unsupported_and_not_absent() {
 }
 
 #[tokio::test]
+async fn every_version_that_is_told_is_read_and_read_tolerantly() {
+    let (bench, signer) = (Bench::new().await, Signer::new());
+    let file = |path: &str| {
+        json!({"type": "file", "name": path, "evidence": null, "hashes": [{"alg": "MD5"},
+        {"alg": "SHA-256", "content": Sha256Digest::of(b"app").hex().to_uppercase()}], "x": [1]})
+    };
+    let odd_cyclonedx = |version: &str| {
+        json!({"bomFormat": "CycloneDX", "specVersion": version, "metadata": {"timestamp": now(), "component": null},
+            "components": [file("app"), {"type": "library", "hashes": null, "components": null}], "dependencies": null,
+            "$schema": "http://cyclonedx.org/schema", "formulation": [{}], "declarations": {"unknown": true}})
+    };
+    let odd_spdx = |version: &str| {
+        let mut odd = spdx(version);
+        odd["packages"][0]["externalRefs"] = Value::Null;
+        odd["files"] = json!([{"SPDXID": "f", "fileName": "./app", "unknown": 1,
+            "checksums": [{"algorithm": "SHA256", "checksumValue": Sha256Digest::of(b"app").hex()}]}]);
+        odd["relationships"] = Value::Null;
+        odd
+    };
+    for (predicate_type, document) in [
+        (CYCLONEDX, odd_cyclonedx("1.4")),
+        ("https://cyclonedx.org/bom/v1.5", odd_cyclonedx("1.5")),
+        (CYCLONEDX, odd_cyclonedx("1.6")),
+        (CYCLONEDX, odd_cyclonedx("1.7")),
+        (SPDX, odd_spdx("SPDX-2.2")),
+        ("https://spdx.dev/Document/v2.3", odd_spdx("SPDX-2.3")),
+    ] {
+        let image = bench.double.image("1", &document.to_string());
+        bench.double.attach(&image, BUNDLE, &signer.attestation(&image, predicate_type, &document));
+        let found = found(&bench, &signer, &image).await;
+        let judgement = found.sbom().judge("/app", &Sha256Digest::of(b"app"));
+        assert!(matches!(judgement, Judgement::Known { .. }), "{document}: {judgement:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_policy_asks_for_format_and_age() {
     let (bench, signer) = (Bench::new().await, Signer::new());
     let image = |name: &str, created: &str| {
