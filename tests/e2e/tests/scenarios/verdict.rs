@@ -23,7 +23,6 @@ const SECRET: &str = "zastava-e2e-backend";
 const SOON: Duration = Duration::from_mins(1);
 
 #[tokio::test]
-#[ignore = "not yet seen on a cluster"]
 async fn the_backend_decides_what_may_start_today() {
     alone("verdict", async |scene| {
         let Some(run) = scene.stage().run() else {
