@@ -92,6 +92,8 @@ pub struct Acknowledgement {
 pub enum FindingType {
     /// Executed content that is not content of the image.
     Drift,
+    /// A loaded object that is not content of the image.
+    Library,
     /// A program of the image ran that the policy denies.
     DeniedProcess,
     /// Admission refused an image, or would have.

@@ -9,6 +9,7 @@ mod identity;
 mod judge;
 #[cfg(test)]
 mod kernel_tests;
+mod libraries;
 mod running;
 pub mod self_test;
 mod shared;
@@ -16,7 +17,13 @@ mod start;
 mod throttle;
 mod worker;
 
-use std::{collections::BTreeSet, ffi::OsString, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 use zastava_crds::wire::{
@@ -130,6 +137,8 @@ pub struct Observed {
     pub uncovered: Vec<UncoveredPod>,
     /// Counters since the probe was attached.
     pub accounting: Accounting,
+    /// Executable mappings since the agent started, by what became of each; all 0 where no policy asks for libraries.
+    pub mappings: BTreeMap<&'static str, u64>,
     /// The kernel kills: some container has a kill set and the heartbeat is fresh.
     pub kill_armed: bool,
 }

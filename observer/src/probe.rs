@@ -2,11 +2,15 @@
 
 pub mod error;
 pub mod load;
+#[allow(unsafe_code, reason = "memory that is shared with the kernel")]
+mod mapped;
+pub mod mapping;
 #[allow(unsafe_code, reason = "plain structs are handed to the kernel as bytes")]
 pub mod maps;
+#[allow(unsafe_code, reason = "perf events have no safe interface")]
+pub mod perf;
 pub mod pins;
 pub mod record;
-#[allow(unsafe_code, reason = "the kernel's ring is shared memory")]
 pub mod ring;
 pub mod settle;
 

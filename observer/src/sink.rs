@@ -83,7 +83,9 @@ fn encode(event: &RuntimeEvent) -> Result<String, StoreError> {
 fn redacted(event: &RuntimeEvent) -> Cow<'_, RuntimeEvent> {
     let mut event = Cow::Borrowed(event);
     let has_args = match &event.detail {
-        EventDetail::Drift { process, .. } | EventDetail::DeniedProcess { process, .. } => !process.args.is_empty(),
+        EventDetail::Drift { process, .. }
+        | EventDetail::Library { process, .. }
+        | EventDetail::DeniedProcess { process, .. } => !process.args.is_empty(),
         EventDetail::Throttling { .. } | EventDetail::Lost { .. } => false,
     };
     if has_args && let Some(process) = event.to_mut().detail.process_mut() {

@@ -145,6 +145,22 @@ pub enum EventDetail {
         /// A kill that mode or action held back.
         would_kill: bool,
     },
+    /// A file that is not content of the image was mapped for execution: a library, or what a loader was told to run.
+    Library {
+        /// Where the content came from.
+        class: DriftClass,
+        /// What loaded it; user id 4294967295 when it was gone before anything was known of it.
+        process: Process,
+        /// The file that was loaded.
+        file: ExecutedFile,
+        /// A dynamic loader was told to run it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        payload: bool,
+        /// What was done about it.
+        killed: Killed,
+        /// A kill that mode or action held back.
+        would_kill: bool,
+    },
     /// A process that a rule of the policy denies was executed from the image's own content.
     DeniedProcess {
         /// The glob that matched.
@@ -182,7 +198,9 @@ impl EventDetail {
     /// The process that it is about.
     pub const fn process_mut(&mut self) -> Option<&mut Process> {
         match self {
-            Self::Drift { process, .. } | Self::DeniedProcess { process, .. } => Some(process),
+            Self::Drift { process, .. } | Self::Library { process, .. } | Self::DeniedProcess { process, .. } => {
+                Some(process)
+            }
             Self::Throttling { .. } | Self::Lost { .. } => None,
         }
     }
@@ -190,7 +208,7 @@ impl EventDetail {
     /// The file that it is about.
     pub const fn file(&self) -> Option<&ExecutedFile> {
         match self {
-            Self::Drift { file, .. } | Self::DeniedProcess { file, .. } => Some(file),
+            Self::Drift { file, .. } | Self::Library { file, .. } | Self::DeniedProcess { file, .. } => Some(file),
             Self::Throttling { .. } | Self::Lost { .. } => None,
         }
     }
@@ -198,7 +216,7 @@ impl EventDetail {
     /// The same, to change it.
     pub const fn file_mut(&mut self) -> Option<&mut ExecutedFile> {
         match self {
-            Self::Drift { file, .. } | Self::DeniedProcess { file, .. } => Some(file),
+            Self::Drift { file, .. } | Self::Library { file, .. } | Self::DeniedProcess { file, .. } => Some(file),
             Self::Throttling { .. } | Self::Lost { .. } => None,
         }
     }

@@ -104,6 +104,8 @@ pub enum CoverageReason {
     NonOverlayRoot,
     /// The probe is no longer attached, or the self-test was not seen.
     ProbeDetached,
+    /// A policy asks for libraries, and the kernel refuses to tell what is loaded.
+    LibrariesRefused,
     /// The container runtime's socket does not answer.
     RuntimeGone,
     /// The journal can't be written.

@@ -12,14 +12,15 @@ use tokio::sync::watch;
 use zastava_crds::wire::sync::{CoverageReason, NodeStatus, RuleSet};
 
 use super::Board;
-use crate::{journal::Journal, sink::SinkMetrics};
+use crate::{journal::Journal, pipeline::Observer, sink::SinkMetrics};
 
-const REASONS: [CoverageReason; 6] = [
+const REASONS: [CoverageReason; 7] = [
     CoverageReason::NoBTF,
     CoverageReason::ProbeRefused,
     CoverageReason::ProbeDetached,
     CoverageReason::RuntimeGone,
     CoverageReason::JournalStuck,
+    CoverageReason::LibrariesRefused,
     CoverageReason::Sandboxed,
 ];
 
@@ -27,6 +28,7 @@ const REASONS: [CoverageReason; 6] = [
 struct Node {
     status: watch::Receiver<Arc<NodeStatus>>,
     sink: SinkMetrics,
+    observer: watch::Receiver<Option<Observer>>,
 }
 
 /// The journal, once it is open.
@@ -35,7 +37,11 @@ struct Storage(watch::Receiver<Option<Journal>>);
 
 /// Registers what is read at the moment it is asked for.
 pub(super) fn register(registry: &mut Registry, board: &Board, status: watch::Receiver<Arc<NodeStatus>>) {
-    registry.register_collector(Box::new(Node { status, sink: board.sink.clone() }));
+    registry.register_collector(Box::new(Node {
+        status,
+        sink: board.sink.clone(),
+        observer: board.observer.subscribe(),
+    }));
     registry.register_collector(Box::new(Storage(board.journal.subscribe())));
 }
 
@@ -50,8 +56,13 @@ impl Collector for Node {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let status = self.status.borrow().clone();
         let accounting = &status.accounting;
-        let (drift, denied) = self.sink.counts();
-        let kinds = [("process_executed", accounting.executed), ("drift", drift), ("policy_violation", denied)];
+        let [drift, denied, libraries] = self.sink.counts();
+        let kinds = [
+            ("process_executed", accounting.executed),
+            ("drift", drift),
+            ("policy_violation", denied),
+            ("library_loaded", libraries),
+        ];
         let mut family = encoder.encode_descriptor(
             "zastava_runtime_events",
             "Events by the component that saw them and their kind",
@@ -75,6 +86,12 @@ impl Collector for Node {
         let mut family = encoder.encode_descriptor("zastava_execs_dropped", help, None, MetricType::Counter)?;
         for (reason, count) in &accounting.dropped {
             ConstCounter::new(*count).encode(family.encode_family(&[("reason", reason.as_str())])?)?;
+        }
+        let help = "Executable mappings that were seen for policies that ask for libraries, by what became of them";
+        let mut family = encoder.encode_descriptor("zastava_mappings", help, None, MetricType::Counter)?;
+        let observed = self.observer.borrow().as_ref().map(Observer::observed);
+        for (result, count) in observed.into_iter().flat_map(|observed| observed.borrow().mappings.clone()) {
+            ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
         }
         let gauges = [
             ("zastava_execs_pending", "Execs on their way to the journal", accounting.pending),
@@ -148,7 +165,11 @@ mod tests {
         let accounting = Accounting { executed: 9, filtered: 8, stored: 1, combined: 1, ..Accounting::default() };
         let status = NodeStatus { accounting, reasons: vec![CoverageReason::NoBTF], ..NodeStatus::default() };
         let (_told, told) = watch::channel(Arc::new(status));
-        registry.register_collector(Box::new(Node { status: told, sink: sink.clone() }));
+        registry.register_collector(Box::new(Node {
+            status: told,
+            sink: sink.clone(),
+            observer: watch::channel(None).1,
+        }));
         let (_open, open) = watch::channel(Some(journal.clone()));
         registry.register_collector(Box::new(Storage(open)));
         let store = JournalSink::new(journal, sink);

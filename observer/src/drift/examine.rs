@@ -39,6 +39,8 @@ pub struct Examiner {
     host: AtomicU32,
     roots: Cache<String, Arc<Root>>,
     hashes: Cache<(u64, u64, i64, i64), Sha256Digest>,
+    /// Mapped files that a layer of the image holds: superblock, mount namespace, number.
+    pub(super) images: Cache<(u32, u32, u64), ()>,
 }
 
 /// A file that was executed, found but not read.
@@ -50,9 +52,9 @@ pub struct Located {
     pub path_holds: bool,
     /// What is told of it.
     pub file: ExecutedFile,
-    content: Result<File, String>,
-    lower: Option<File>,
-    verified: Option<VerifiedKey>,
+    pub(super) content: Result<File, String>,
+    pub(super) lower: Option<File>,
+    pub(super) verified: Option<VerifiedKey>,
 }
 
 /// A file that was executed, read.
@@ -78,7 +80,13 @@ impl Located {
 impl Examiner {
     /// With /proc mounted there.
     pub fn new(proc: impl Into<PathBuf>) -> Self {
-        Self { proc: proc.into(), host: AtomicU32::new(1), roots: Cache::default(), hashes: Cache::default() }
+        Self {
+            proc: proc.into(),
+            host: AtomicU32::new(1),
+            roots: Cache::default(),
+            hashes: Cache::default(),
+            images: Cache::default(),
+        }
     }
 
     /// Containers are made by this process.
@@ -86,11 +94,11 @@ impl Examiner {
         self.host.store(pid, Ordering::Relaxed);
     }
 
-    fn host_root(&self) -> PathBuf {
+    pub(super) fn host_root(&self) -> PathBuf {
         self.process(self.host.load(Ordering::Relaxed)).join("root")
     }
 
-    fn process(&self, pid: u32) -> PathBuf {
+    pub(super) fn process(&self, pid: u32) -> PathBuf {
         self.proc.join(pid.to_string())
     }
 
@@ -317,7 +325,7 @@ fn same_file(file: &File, inode: u64, record: &ExecRecord) -> Result<(), String>
 
 /// A bounded memory of what was found; it begins anew when it is full.
 #[derive(Debug)]
-struct Cache<K, V>(Mutex<HashMap<K, V>>);
+pub(super) struct Cache<K, V>(Mutex<HashMap<K, V>>);
 
 impl<K, V> Default for Cache<K, V> {
     fn default() -> Self {
@@ -326,14 +334,14 @@ impl<K, V> Default for Cache<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Cache<K, V> {
-    fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<V>
+    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<V>
     where
         K: std::borrow::Borrow<Q>,
     {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn put(&self, key: K, value: V) {
+    pub(super) fn put(&self, key: K, value: V) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= CACHED {
             map.clear();

@@ -97,6 +97,9 @@ pub fn coverage(shared: &Shared, attached: bool, observed: &mut Observed) -> Res
     if !shared.runtime.load(Ordering::Relaxed) {
         reasons.insert(CoverageReason::RuntimeGone);
     }
+    if shared.libraries_refused.load(Ordering::Relaxed) {
+        reasons.insert(CoverageReason::LibrariesRefused);
+    }
     if !shared.store.load(Ordering::Relaxed) {
         reasons.insert(CoverageReason::JournalStuck);
     }

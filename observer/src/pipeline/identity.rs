@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use zastava_crds::wire::event::EventId;
 
 use super::StartError;
-use crate::probe::{load::monotonic_ns, record::ExecRecord};
+use crate::probe::{load::monotonic_ns, mapping::Mapping, record::ExecRecord};
 
 /// The node and its boot.
 #[derive(Clone, Debug)]
@@ -30,15 +30,25 @@ impl Identity {
 
     /// Fixed in the kernel: nothing of it comes from enrichment.
     pub fn event_id(&self, record: &ExecRecord) -> EventId {
+        self.id("exec", record.cpu, [record.sequence, record.monotonic_ns])
+    }
+
+    /// The same of a mapping: no CPU maps twice at one moment and place.
+    pub fn mapping_id(&self, mapping: &Mapping) -> EventId {
+        self.id("mapping", mapping.cpu, [mapping.address, mapping.monotonic_ns])
+    }
+
+    fn id(&self, kind: &str, cpu: u32, numbers: [u64; 2]) -> EventId {
         let mut hasher = Sha256::new();
-        for text in [self.node_uid.as_str(), self.boot_id.as_str(), "exec"] {
+        for text in [self.node_uid.as_str(), self.boot_id.as_str(), kind] {
             // Lengths keep neighbours apart.
             hasher.update(u64::try_from(text.len()).unwrap_or(0).to_le_bytes());
             hasher.update(text);
         }
-        hasher.update(record.cpu.to_le_bytes());
-        hasher.update(record.sequence.to_le_bytes());
-        hasher.update(record.monotonic_ns.to_le_bytes());
+        hasher.update(cpu.to_le_bytes());
+        for number in numbers {
+            hasher.update(number.to_le_bytes());
+        }
         EventId(hex::encode(&hasher.finalize()[..16]))
     }
 }

@@ -9,16 +9,17 @@ use zastava_crds::wire::event::{
 use super::identity::{Identity, wall_clock};
 use crate::{
     containers::Container,
-    drift::{Examined, Examiner, Kill, Located, kill, severity},
+    drift::{Examined, Examiner, Kill, Located, kill, monotonic_start, severity, severity_of_library},
     probe::{
         Maps,
+        mapping::Mapping,
         record::{ExecRecord, flags},
     },
     rules::{Decision, Policy, Subject},
 };
 
 /// Judges records of known containers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Judge {
     pub identity: Identity,
     pub examiner: Arc<Examiner>,
@@ -83,6 +84,56 @@ impl Judge {
         Some(self.event(record, container, severity, decision.policies, detail))
     }
 
+    /// The event that a mapped file becomes, if a policy wants to know. What a loader was told to run is killed as what
+    /// is executed is, and late; libraries are only told.
+    pub fn library(
+        &self,
+        mapping: &Mapping,
+        located: Located,
+        process: Process,
+        payload: bool,
+        lives: bool,
+        (container, policies): (&Container, &[Arc<Policy>]),
+    ) -> Option<RuntimeEvent> {
+        let path_holds = located.path_holds;
+        let Examined { class, changed, file, .. } = self.examiner.read(located);
+        let by = Decision::on_library(policies, subject(class, &file.path, path_holds, changed));
+        if by.is_empty() {
+            return None;
+        }
+        let mut decision = Decision::default();
+        if payload {
+            decision = Decision::on_drift(policies, subject(class, &file.path, path_holds, changed));
+        }
+        let start = monotonic_start(&self.proc, mapping.pid).filter(|_| decision.kill && lives);
+        let killed = start.map_or(Killed::No, |ticks| self.late(mapping.pid, ticks * 10_000_000));
+        let detail = EventDetail::Library { class, process, file, payload, killed, would_kill: decision.would_kill };
+        let severity = severity_of_library(class, changed);
+        Some(RuntimeEvent {
+            schema: EVENT_SCHEMA.to_owned(),
+            event_id: self.identity.mapping_id(mapping),
+            observed_at: wall_clock(mapping.monotonic_ns),
+            boot_id: self.identity.boot_id.clone(),
+            monotonic_ns: mapping.monotonic_ns,
+            container: container.reference.clone(),
+            severity,
+            policies: by,
+            combined: None,
+            detail,
+        })
+    }
+
+    fn late(&self, pid: u32, start_boottime_ns: u64) -> Killed {
+        match kill(&self.proc, pid, start_boottime_ns) {
+            Kill::Sent => Killed::Late,
+            Kill::Gone => Killed::No,
+            Kill::Refused(kind) => {
+                tracing::error!(?kind, pid, "a drifting process could not be killed: is KILL granted?");
+                Killed::No
+            }
+        }
+    }
+
     fn act(&self, record: &ExecRecord, policies: &[Arc<Policy>], subject: Subject<'_>) -> (Decision, Killed) {
         let mut decision = Decision::on_drift(policies, subject);
         if record.has(flags::KILLED) {
@@ -97,15 +148,7 @@ impl Judge {
         if !decision.kill {
             return (decision, Killed::No);
         }
-        let killed = match kill(&self.proc, record.pid, record.start_boottime_ns) {
-            Kill::Sent => Killed::Late,
-            Kill::Gone => Killed::No,
-            Kill::Refused(kind) => {
-                tracing::error!(?kind, pid = record.pid, "a drifting process could not be killed: is KILL granted?");
-                Killed::No
-            }
-        };
-        (decision, killed)
+        (decision, self.late(record.pid, record.start_boottime_ns))
     }
 
     fn event(
@@ -135,7 +178,8 @@ const fn subject(class: DriftClass, path: &str, path_holds: bool, changed: Optio
     Subject { class, path, path_holds, unchanged: matches!(changed, Some(false)), unread: changed.is_none() }
 }
 
-fn process(record: &ExecRecord) -> Process {
+/// What the event of an exec says of its process.
+pub fn process(record: &ExecRecord) -> Process {
     Process {
         pid: record.pid,
         ppid: record.ppid,

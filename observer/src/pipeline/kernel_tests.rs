@@ -3,6 +3,7 @@
 mod classes;
 mod ground;
 mod handover;
+mod libraries;
 mod noise;
 mod runtime;
 mod self_test;

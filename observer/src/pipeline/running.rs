@@ -24,6 +24,7 @@ use super::{
     handover::Handover,
     identity::Identity,
     judge::Judge,
+    libraries::{Execs, Stream, Tally},
     self_test,
     shared::{Shared, Wakers},
     worker::Worker,
@@ -90,25 +91,26 @@ impl Running {
             proc: config.proc.clone(),
             wanted: Notify::new(),
             containers_changed,
+            execs: Execs::default(),
+            mappings: Tally::default(),
+            libraries_refused: AtomicBool::new(false),
             runtime: AtomicBool::new(false),
             store: AtomicBool::new(true),
             self_test: watch::Sender::new(0),
         });
         let book = Book::open(maps.clone())?;
         let mut threads = Vec::new();
+        let judge = Judge { identity: identity.clone(), examiner, maps, proc: config.proc.clone() };
         for (ring, wake) in [routine, urgent].into_iter().zip(counters) {
-            let judge = Judge {
-                identity: identity.clone(),
-                examiner: examiner.clone(),
-                maps: maps.clone(),
-                proc: config.proc.clone(),
-            };
-            let worker = Self::worker(config, &book, ring, wake, judge, shared.clone(), store.clone());
+            let worker = Self::worker(config, &book, ring, wake, judge.clone(), shared.clone(), store.clone());
             let token = token.clone();
             let name = format!("ring-{}", <&str>::from(worker.ring.lane()));
             let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&token));
             threads.push(thread.map_err(failed)?);
         }
+        let (stream, token) = (Stream::new(judge, shared.clone(), store.clone()), token.clone());
+        let thread = std::thread::Builder::new().name("libraries".to_owned()).spawn(move || stream.run(&token));
+        threads.push(thread.map_err(failed)?);
         let observing = Arc::new(AtomicBool::new(false));
         Ok((Self { shared, statistics: Arc::new(statistics), wakers, handover, book, observing }, threads))
     }
@@ -146,6 +148,7 @@ impl Running {
         arm(&self.shared)?;
         let mut observed = Observed {
             accounting: accounting(&self.shared, &self.book, &self.statistics)?,
+            mappings: self.shared.mappings.counts().into_iter().collect(),
             kill_armed: self.shared.register.kills(),
             ..Observed::default()
         };

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
+use super::libraries::{Execs, Tally};
 use crate::{
     containers::{Container, CriError, RuntimeState},
     drift::Examiner,
@@ -47,6 +48,12 @@ pub struct Shared {
     pub wanted: Notify,
     /// Some container came, changed or went.
     pub containers_changed: Arc<Notify>,
+    /// Last execs of containers whose libraries are looked at.
+    pub execs: Execs,
+    /// What became of mappings.
+    pub mappings: Tally,
+    /// A policy asks for libraries, and the kernel does not tell of them.
+    pub libraries_refused: AtomicBool,
     /// The runtime answers.
     pub runtime: AtomicBool,
     /// The store takes events.

@@ -101,6 +101,7 @@ pub struct Throttle {
 fn rule(detail: &EventDetail) -> Option<String> {
     match detail {
         EventDetail::Drift { class, .. } => Some(class.to_string()),
+        EventDetail::Library { class, .. } => Some(format!("library {class}")),
         EventDetail::DeniedProcess { rule, .. } => Some(rule.clone()),
         EventDetail::Throttling { .. } | EventDetail::Lost { .. } => None,
     }
@@ -109,7 +110,9 @@ fn rule(detail: &EventDetail) -> Option<String> {
 fn alike(event: &RuntimeEvent, path: &str) -> String {
     let policies: Vec<&str> = event.policies.iter().map(|policy| policy.uid.as_str()).collect();
     let (killed, would_kill) = match &event.detail {
-        EventDetail::Drift { killed, would_kill, .. } => (killed.into(), *would_kill),
+        EventDetail::Drift { killed, would_kill, .. } | EventDetail::Library { killed, would_kill, .. } => {
+            (killed.into(), *would_kill)
+        }
         _ => ("", false),
     };
     format!("{killed} {would_kill} {policies:?} {path}")

@@ -15,7 +15,7 @@ use zastava_crds::wire::event::{Combined, LossReason, RuntimeEvent};
 use super::{
     Lane, Store, StoreError,
     identity::wall_clock,
-    judge::Judge,
+    judge::{Judge, process},
     shared::Shared,
     throttle::{Group, Offer, Throttle},
 };
@@ -332,6 +332,9 @@ impl Worker {
                 return Err(Step::Unknown);
             }
         };
+        if policies.iter().any(|policy| policy.libraries.is_some()) {
+            self.shared.execs.put(record, process(record));
+        }
         self.judge.judge(record, &container, &policies).ok_or(Step::Settled(Outcome::Filtered))
     }
 

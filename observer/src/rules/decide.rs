@@ -69,6 +69,18 @@ impl Decision {
         decision
     }
 
+    /// On a loaded object that is not the image's: by whom it is reported. What has no path has a name, and who allows
+    /// that name allows it.
+    pub fn on_library(policies: &[Arc<Policy>], subject: Subject<'_>) -> Vec<PolicyRef> {
+        let told = |policy: &&Arc<Policy>| {
+            let named = subject.path_holds || subject.class == DriftClass::Unnamed;
+            policy.libraries.as_ref().is_some_and(|allow| !(named && allow.allows(subject.path)))
+        };
+        let mut by: Vec<PolicyRef> = policies.iter().filter(told).map(|policy| policy.reference.clone()).collect();
+        by.sort();
+        by
+    }
+
     /// On a process of the image's own content: the glob that denies it, and by whom.
     pub fn on_process(policies: &[Arc<Policy>], path: &str) -> Option<(String, Vec<PolicyRef>)> {
         let mut rule = None;

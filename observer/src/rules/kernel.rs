@@ -72,7 +72,8 @@ pub fn compile(policies: &[Arc<Policy>]) -> (KernelRules, BTreeSet<String>) {
     let mut rules = KernelRules::default();
     let mut tops = BTreeSet::new();
     for policy in policies {
-        if policy.processes.is_some() {
+        // A mapping may come up after its process is gone: the exec tells whose it was.
+        if policy.processes.is_some() || policy.libraries.is_some() {
             rules.flags |= rule_flags::EVERY_EXEC;
         }
         let Some(drift) = &policy.drift else { continue };

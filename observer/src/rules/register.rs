@@ -154,6 +154,15 @@ impl Register {
         inner.rules.is_some() && inner.listed.is_some()
     }
 
+    /// Whether some container's policy asks for its libraries.
+    pub fn wants_libraries(&self) -> bool {
+        let asks = |policies: &Arc<[Arc<Policy>]>| policies.iter().any(|policy| policy.libraries.is_some());
+        self.lock()
+            .containers
+            .values()
+            .any(|entry| entry.removed.is_none() && entry.policies.as_ref().is_some_and(asks))
+    }
+
     /// Whether the kernel holds a kill for some container.
     pub fn kills(&self) -> bool {
         self.lock().containers.values().any(|entry| entry.in_kernel.is_some_and(|rules| rules.kill != 0))

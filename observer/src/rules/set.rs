@@ -7,7 +7,7 @@ use std::{
 
 use globset::GlobSet;
 use zastava_crds::{
-    policy::{DriftAction, KillClass, LabelSelector, Mode},
+    policy::{DriftAction, KillClass, LabelSelector, Libraries, Mode},
     wire::{event::PolicyRef, sync::RuleSet},
 };
 
@@ -30,6 +30,8 @@ pub struct Policy {
     pub enforced: bool,
     /// Drift is judged.
     pub drift: Option<Drift>,
+    /// Loaded objects are judged: what is no finding.
+    pub libraries: Option<Allow>,
     /// Some processes are denied.
     pub processes: Option<Processes>,
 }
@@ -86,6 +88,7 @@ impl Rules {
                 images: (!rules.images.is_empty()).then(|| globs(&rules.images, name)),
                 enforced: rules.mode == Mode::Enforce,
                 drift,
+                libraries: (rules.libraries == Libraries::Audit).then(|| Allow::new(&rules.drift.allow, name)),
                 processes: processes.map(|processes| Processes {
                     patterns: processes.deny.clone(),
                     deny: globs(&processes.deny, name),
@@ -104,7 +107,7 @@ impl Rules {
         let Some(labels) = self.namespaces.get(&container.reference.namespace) else { return Vec::new() };
         let names = container.image_names();
         let chosen = self.policies.iter().filter(|policy| {
-            (policy.drift.is_some() || policy.processes.is_some())
+            (policy.drift.is_some() || policy.processes.is_some() || policy.libraries.is_some())
                 && selects(policy.namespace_selector.as_ref(), labels)
                 && selects(policy.pod_selector.as_ref(), &container.labels)
                 && policy.images.as_ref().is_none_or(|globs| names.iter().any(|name| globs.is_match(name)))

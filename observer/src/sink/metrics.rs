@@ -21,7 +21,7 @@ struct Type {
 #[derive(Clone, Debug, Default)]
 pub struct SinkMetrics {
     drift: Family<Type, Counter>,
-    totals: Arc<[AtomicU64; 2]>,
+    totals: Arc<[AtomicU64; 3]>,
 }
 
 impl SinkMetrics {
@@ -39,6 +39,9 @@ impl SinkMetrics {
                 self.drift.get_or_create(&Type { r#type: class.into() }).inc_by(count);
                 self.totals[0].fetch_add(count, Relaxed);
             }
+            EventDetail::Library { .. } => {
+                self.totals[2].fetch_add(count, Relaxed);
+            }
             EventDetail::DeniedProcess { .. } => {
                 self.totals[1].fetch_add(count, Relaxed);
             }
@@ -46,8 +49,8 @@ impl SinkMetrics {
         }
     }
 
-    /// Drift, and processes that a policy denies.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.totals[0].load(Relaxed), self.totals[1].load(Relaxed))
+    /// Drift, processes that a policy denies, and libraries that are not the image's.
+    pub fn counts(&self) -> [u64; 3] {
+        [0, 1, 2].map(|at| self.totals[at].load(Relaxed))
     }
 }

@@ -137,6 +137,7 @@ async fn runtime<P: PodSource>(
 fn keyed(event: &RuntimeEvent, key: impl Fn(FindingType, String) -> FindingKey) -> Option<FindingKey> {
     match &event.detail {
         EventDetail::Drift { file, .. } => Some(key(FindingType::Drift, printable(&file.path))),
+        EventDetail::Library { file, .. } => Some(key(FindingType::Library, printable(&file.path))),
         EventDetail::DeniedProcess { file, .. } => Some(key(FindingType::DeniedProcess, printable(&file.path))),
         EventDetail::Throttling { .. } | EventDetail::Lost { .. } => None,
     }
@@ -156,7 +157,9 @@ fn unseen(container: &ContainerRef, type_: FindingType, subject: String) -> Find
 fn within_bounds(event: &RuntimeEvent) -> bool {
     let container = &event.container;
     let (process, file) = match &event.detail {
-        EventDetail::Drift { process, file, .. } | EventDetail::DeniedProcess { process, file, .. } => (process, file),
+        EventDetail::Drift { process, file, .. }
+        | EventDetail::Library { process, file, .. }
+        | EventDetail::DeniedProcess { process, file, .. } => (process, file),
         EventDetail::Throttling { rule, .. } => return (1..=MAX_PATH).contains(&rule.len()),
         EventDetail::Lost { .. } => return true,
     };
@@ -185,7 +188,8 @@ fn evidence(event: &RuntimeEvent) -> Evidence {
         ..Evidence::default()
     };
     match &event.detail {
-        EventDetail::Drift { class, process, file, killed, would_kill } => {
+        EventDetail::Drift { class, process, file, killed, would_kill }
+        | EventDetail::Library { class, process, file, killed, would_kill, .. } => {
             let class_name: &'static str = class.into();
             let done = match (killed, would_kill) {
                 (Killed::Before, _) => "killed before its first instruction",
@@ -193,8 +197,13 @@ fn evidence(event: &RuntimeEvent) -> Evidence {
                 (Killed::No, true) => "would have been killed",
                 (Killed::No, false) => "not killed",
             };
+            let what = match &event.detail {
+                EventDetail::Library { payload: true, .. } => "was run by a dynamic loader",
+                EventDetail::Library { .. } => "was loaded",
+                _ => "ran",
+            };
             let unread = file.unread.as_deref().map(|why| format!("; content not read: {why}")).unwrap_or_default();
-            let message = format!("{class_name}: {} ran and is not content of the image; {done}{unread}", file.path);
+            let message = format!("{class_name}: {} {what} and is not content of the image; {done}{unread}", file.path);
             Evidence {
                 class: Some(*class),
                 killed: Some(killed.to_string()),

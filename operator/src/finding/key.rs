@@ -48,6 +48,7 @@ impl FindingKey {
     pub fn name(&self) -> String {
         let type_ = match self.type_ {
             FindingType::Drift => "drift",
+            FindingType::Library => "library",
             FindingType::DeniedProcess => "process",
             FindingType::Admission => "admission",
             FindingType::Posture => "posture",

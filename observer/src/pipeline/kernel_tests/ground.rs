@@ -25,6 +25,9 @@ use crate::{
     probe::{Pins, Settings, attach},
 };
 
+/// Where this machine's programs have their loader and their C library.
+pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+pub const LIBRARY: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Keeps events in memory, and lets a test wait for them.
@@ -55,6 +58,21 @@ pub struct Drift {
 }
 
 impl Kept {
+    /// The library's event about this path.
+    pub fn library(&self, wanted: &str) -> RuntimeEvent {
+        let end = Instant::now() + DEADLINE;
+        let mut events = self.events.lock().unwrap();
+        loop {
+            let is_it = |event: &RuntimeEvent| matches!(&event.detail, EventDetail::Library { file, .. } if file.path == wanted);
+            if let Some((_, event)) = events.iter().find(|(_, event)| is_it(event)) {
+                return event.clone();
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no library {wanted}; there is: {events:#?}");
+            events = self.came.wait_timeout(events, left).unwrap().0;
+        }
+    }
+
     /// The drift event about this path.
     pub fn drift(&self, wanted: &str) -> Drift {
         let end = Instant::now() + DEADLINE;
@@ -172,6 +190,23 @@ impl Ground {
             fs::create_dir_all(cgroup.join(&id)).unwrap();
         }
         Some(Self { folder, bpffs, cgroups, id })
+    }
+
+    /// Adds a dynamic loader, a library and a program that needs both; whether this machine has them.
+    pub fn add_loader(&self) -> bool {
+        let lower = self.folder.path().join("lower");
+        let files = [LOADER, LIBRARY].map(|path| (path, path));
+        files.into_iter().chain([("/bin/true", "/bin/dynamic"), ("/bin/sleep", "/bin/dynamic_sleep")]).all(
+            |(from, to)| {
+                let to = lower.join(&to[1..]);
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                let there = fs::copy(from, to).is_ok();
+                if !there {
+                    println!("SKIPPED: {from} is not there");
+                }
+                there
+            },
+        )
     }
 
     /// Enters cgroup and mount namespace as a runtime would, and reads commands.
@@ -306,8 +341,12 @@ pub struct Observing {
 
 impl Observing {
     pub fn rules(&self, hash: &str, mode: &str, drift: &serde_json::Value) {
+        self.rules_with(hash, mode, drift, "Off");
+    }
+
+    pub fn rules_with(&self, hash: &str, mode: &str, drift: &serde_json::Value, libraries: &str) {
         let set = json!({"hash": hash, "namespaces": {"shop": {}}, "policies": [{
-            "policy": {"name": "p", "uid": "u", "hash": "h"}, "mode": mode, "drift": drift, "libraries": "Off",
+            "policy": {"name": "p", "uid": "u", "hash": "h"}, "mode": mode, "drift": drift, "libraries": libraries,
             "processes": {"deny": ["**/chroot"]},
         }]});
         self.running.shared.register.set_rules(&serde_json::from_value(set).unwrap());
