@@ -6,8 +6,8 @@ fn main() {
     let source = PathBuf::from("bpf/exec.bpf.c");
     let folder = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default());
     let object = folder.join("exec.bpf.o");
-    for input in ["bpf/exec.bpf.c", "bpf/record.h", "bpf/vmlinux.h"] {
-        println!("cargo::rerun-if-changed={input}");
+    for input in ["exec.bpf.c", "container.h", "file.h", "judge.h", "maps.h", "process.h", "record.h", "vmlinux.h"] {
+        println!("cargo::rerun-if-changed=bpf/{input}");
     }
     println!("cargo::rerun-if-env-changed=CLANG");
     let named = env::var("CLANG").ok();

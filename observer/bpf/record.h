@@ -77,6 +77,8 @@ struct container_state {
 	__u32 overlay;
 	__u32 second;          /* of CLOCK_MONOTONIC, in which it drifted */
 	__u32 drifted;         /* so often in that second */
+	__u32 listed;          /* what ran before the probe was attached is known */
+	__u32 pad;
 };
 
 enum rule_flags {

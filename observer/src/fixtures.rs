@@ -42,6 +42,7 @@ pub fn drift(n: u64, severity: Severity) -> RuntimeEvent {
         },
         severity,
         policies: vec![PolicyRef { name: "observe".to_owned(), uid: "p".to_owned(), hash: "sha256:0".to_owned() }],
+        already_running: false,
         combined: None,
         detail: EventDetail::Drift {
             class: DriftClass::New,

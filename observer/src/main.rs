@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use zastava_core::{telemetry, tls};
 use zastava_observer::{
     agent::{self, settings::AgentSettings},
-    journal::inspect::inspect,
+    journal::inspect::{ShowError, inspect, show},
     pipeline::{ObserverConfig, self_test::is_self_test},
     probe::Pins,
 };
@@ -39,15 +39,18 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum JournalCommand {
-    /// Prints cursors and segments as JSON.
+    /// Prints every record, a line of JSON each; ends with 1 if some are damaged.
     Show {
         /// The journal's folder.
         folder: PathBuf,
     },
-    /// Says whether every record that was written can be read; ends with 1 if not.
+    /// Says whether every record that was written can be read, by checksums and numbers; ends with 1 if not.
     Verify {
         /// The journal's folder.
         folder: PathBuf,
+        /// Prints cursors and segments as JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -80,15 +83,30 @@ fn run() -> anyhow::Result<()> {
 }
 
 fn journal(command: &JournalCommand) -> anyhow::Result<ExitCode> {
-    let (JournalCommand::Show { folder } | JournalCommand::Verify { folder }) = command;
-    let inspection = inspect(folder)?;
-    if matches!(command, JournalCommand::Show { .. }) {
-        println!("{}", serde_json::to_string_pretty(&inspection)?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!(
-        "{} records, {} missing, {} stretches of damage, {} writes cut short, {} segments set aside",
-        inspection.records, inspection.missing, inspection.damages, inspection.torn, inspection.set_aside
-    );
-    Ok(if inspection.sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let sound = match command {
+        JournalCommand::Show { folder } => match show(folder, std::io::stdout().lock()) {
+            // Whoever reads has seen enough.
+            Err(ShowError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => true,
+            shown => {
+                let damages = shown?;
+                if damages > 0 {
+                    eprintln!("{damages} stretches of damage were passed over");
+                }
+                damages == 0
+            }
+        },
+        JournalCommand::Verify { folder, json } => {
+            let inspection = inspect(folder)?;
+            if *json {
+                println!("{}", serde_json::to_string_pretty(&inspection)?);
+            } else {
+                println!(
+                    "{} records, {} missing, {} stretches of damage, {} writes cut short, {} segments set aside",
+                    inspection.records, inspection.missing, inspection.damages, inspection.torn, inspection.set_aside
+                );
+            }
+            inspection.sound()
+        }
+    };
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,6 +3,7 @@
 //! One thing flows each way: events go to a [`Store`], and rule sets come in by [`Observer::set_rules`]. What the node
 //! can say about itself is read from [`Observer::observed`].
 
+mod already;
 mod coverage;
 mod handover;
 mod identity;
@@ -31,6 +32,8 @@ use zastava_crds::wire::{
     sync::{Accounting, Coverage, CoverageReason, RuleSet, UncoveredPod},
 };
 
+pub use crate::probe::reference::Compared;
+use crate::probe::reference::TRACEFS;
 pub use start::{StartError, start};
 
 /// Which way a record goes, from the kernel's ring to the journal: noise on one never uses up the other.
@@ -97,6 +100,8 @@ pub struct ObserverConfig {
     pub proc: PathBuf,
     /// Where the containers of now are kept for the next agent.
     pub handover: Option<PathBuf>,
+    /// Where tracefs may be mounted.
+    pub tracefs: Vec<PathBuf>,
     /// How long an exec may wait for its container's metadata.
     pub pending_age: Duration,
     /// How many execs may wait for metadata.
@@ -116,6 +121,7 @@ impl ObserverConfig {
             cri_sockets: crate::containers::SOCKETS.iter().map(PathBuf::from).collect(),
             proc: PathBuf::from("/proc"),
             handover: None,
+            tracefs: TRACEFS.iter().map(PathBuf::from).collect(),
             pending_age: Duration::from_secs(10),
             pending_max: 4096,
             heartbeat_expiry: Duration::from_mins(3),
@@ -139,6 +145,8 @@ pub struct Observed {
     pub accounting: Accounting,
     /// Executable mappings since the agent started, by what became of each; all 0 where no policy asks for libraries.
     pub mappings: BTreeMap<&'static str, u64>,
+    /// The kernel's own count of execs beside the probe's, where it can be had.
+    pub reference: Option<Compared>,
     /// The kernel kills: some container has a kill set and the heartbeat is fresh.
     pub kill_armed: bool,
 }

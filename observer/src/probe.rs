@@ -1,6 +1,7 @@
 //! The probe: what runs in the kernel, how it is pinned and adopted, and the way its records come up.
 
 pub mod error;
+pub mod features;
 pub mod load;
 #[allow(unsafe_code, reason = "memory that is shared with the kernel")]
 mod mapped;
@@ -11,6 +12,7 @@ pub mod maps;
 pub mod perf;
 pub mod pins;
 pub mod record;
+pub mod reference;
 pub mod ring;
 pub mod settle;
 

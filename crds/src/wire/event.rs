@@ -44,6 +44,9 @@ pub struct RuntimeEvent {
     pub severity: Severity,
     /// Policies whose rules it met, sorted; never empty for a reported event.
     pub policies: Vec<PolicyRef>,
+    /// It happened before anybody looked: the process was found running.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub already_running: bool,
     /// It stands for more than itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub combined: Option<Combined>,

@@ -7,12 +7,17 @@ use prometheus_client::{
     registry::Registry,
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 use tokio::sync::watch;
 use zastava_crds::wire::sync::{CoverageReason, NodeStatus, RuleSet};
 
 use super::Board;
-use crate::{journal::Journal, pipeline::Observer, sink::SinkMetrics};
+use crate::{
+    journal::Journal,
+    pipeline::{BPFFS, Observer},
+    probe::features,
+    sink::SinkMetrics,
+};
 
 const REASONS: [CoverageReason; 7] = [
     CoverageReason::NoBTF,
@@ -90,8 +95,16 @@ impl Collector for Node {
         let help = "Executable mappings that were seen for policies that ask for libraries, by what became of them";
         let mut family = encoder.encode_descriptor("zastava_mappings", help, None, MetricType::Counter)?;
         let observed = self.observer.borrow().as_ref().map(Observer::observed);
-        for (result, count) in observed.into_iter().flat_map(|observed| observed.borrow().mappings.clone()) {
-            ConstCounter::new(count).encode(family.encode_family(&[("result", result)])?)?;
+        let observed = observed.map(|observed| observed.borrow().clone());
+        for (result, count) in observed.iter().flat_map(|observed| &observed.mappings) {
+            ConstCounter::new(*count).encode(family.encode_family(&[("result", *result)])?)?;
+        }
+        if let Some(compared) = observed.and_then(|observed| observed.reference) {
+            let help = "Execs since this observer started, by who counted them: the kernel itself, or the probe";
+            let mut family = encoder.encode_descriptor("zastava_execs_counted", help, None, MetricType::Counter)?;
+            for (by, count) in [("kernel", compared.counted), ("probe", compared.executed)] {
+                ConstCounter::new(count).encode(family.encode_family(&[("by", by)])?)?;
+            }
         }
         let gauges = [
             ("zastava_execs_pending", "Execs on their way to the journal", accounting.pending),
@@ -127,6 +140,12 @@ pub(super) fn about(
     status: watch::Receiver<Arc<NodeStatus>>,
     board: &Board,
 ) -> impl Fn() -> Value + Send + Sync + 'static {
+    let features = features::probe(Path::new(BPFFS));
+    for feature in &features {
+        if let Some(missing) = &feature.missing {
+            tracing::warn!(feature = feature.name, missing, "the kernel offers less");
+        }
+    }
     let (rules, settings): (watch::Receiver<Arc<RuleSet>>, _) = (board.rules.subscribe(), board.settings.clone());
     move || {
         let mut status = NodeStatus::clone(&status.borrow());
@@ -139,6 +158,7 @@ pub(super) fn about(
             "namespace": settings.namespace,
             "intake": settings.intake.url,
             "policies": policies,
+            "kernel": features,
             "node": status,
         })
     }

@@ -4,7 +4,7 @@ use std::{fs::File, io, os::unix::fs::MetadataExt as _};
 
 use zastava_crds::wire::event::{DriftClass, ExecutedFile};
 
-use super::{Examiner, Located, Overlay, script};
+use super::{Examiner, Located, Overlay, read, script};
 use crate::{containers::Container, probe::mapping::Mapping};
 
 /// What a mapped file is.
@@ -81,6 +81,44 @@ impl Examiner {
         }
         let content = seen.map(|seen| seen.file).filter(|file| is_the_mapped(file, mapping)).ok_or_else(String::new);
         found(DriftClass::Foreign, content, None)
+    }
+
+    /// Finds what a process runs that was there before anybody looked; `None` for content of the image, and where
+    /// nothing can be said.
+    pub fn running(&self, pid: u32, container: &Container) -> Option<Located> {
+        let process = self.process(pid);
+        let link = process.join("exe");
+        let meta = read::magic(&link).ok()?.metadata().ok()?;
+        let seen = script::whereabouts(read::magic(&link).ok()?, &process, pid).ok()?;
+        // An overlay tells another device of a file than that of its mount.
+        let device = match &seen.place {
+            Some(place) => place.device,
+            None => rustix::fs::major(meta.dev()) << 20 | rustix::fs::minor(meta.dev()),
+        };
+        let mapping = Mapping {
+            pid,
+            monotonic_ns: 0,
+            cpu: 0,
+            address: 0,
+            device,
+            inode: meta.ino(),
+            path: std::fs::read_link(&link).ok()?.to_string_lossy().into_owned(),
+        };
+        if mapping.is_unnamed() && self.was_the_images(&mapping, container) {
+            return None;
+        }
+        let Mapped::Drift(mut located) = self.mapped(&mapping, container, true, None) else { return None };
+        located.content = Ok(seen.file);
+        Some(*located)
+    }
+
+    /// A deleted file of a lower layer is still the image's content.
+    fn was_the_images(&self, mapping: &Mapping, container: &Container) -> bool {
+        let name = mapping.path.trim_end_matches(" (deleted)");
+        let root = self.root(container, None).ok();
+        let overlay = root.as_ref().and_then(|root| root.overlay.as_ref());
+        let lower = overlay.and_then(|overlay| overlay.open_lower(&self.host_root(), name).ok().flatten());
+        lower.and_then(|file| file.metadata().ok()).is_some_and(|meta| meta.ino() == mapping.inode)
     }
 
     /// A file of the container's root.

@@ -68,7 +68,11 @@ pub fn name(record: &ExecRecord) -> Option<&str> {
 /// Finds a file by the name that a process gave to exec. `process` is the folder of /proc of the process or, when that
 /// one is gone, of its parent or of the container's first one: with that only absolute names can be found.
 pub fn find(process: &Path, pid: u32, name: &str, is_the_process: bool) -> io::Result<Found> {
-    let file = open(process, name, is_the_process)?;
+    whereabouts(open(process, name, is_the_process)?, process, pid)
+}
+
+/// Where an open file lies, in the mounts of this process.
+pub fn whereabouts(file: File, process: &Path, pid: u32) -> io::Result<Found> {
     let real = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     let real = real.to_string_lossy().into_owned();
     let gone = rustix::fs::fstat(&file)?.st_nlink == 0;

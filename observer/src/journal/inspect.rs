@@ -1,6 +1,11 @@
 //! Reading a journal's folder without opening it: for `journal show` and `journal verify`, also beside a running observer.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use serde::Serialize;
 
@@ -8,6 +13,7 @@ use super::{
     CursorName, JournalError, Stream,
     cursor::Cursor,
     evict::ASIDE,
+    record::{Found, Record, Scan},
     segment::{self, Segment},
     slots,
 };
@@ -62,6 +68,73 @@ impl Inspection {
     }
 }
 
+/// Why records were not printed.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// The journal can't be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// They could not be written.
+    #[error("records can't be printed: {0}")]
+    Write(#[from] io::Error),
+}
+
+impl ShowError {
+    /// The closed class of this error.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Journal(error) => error.category(),
+            Self::Write(_) => "write",
+        }
+    }
+}
+
+/// Prints every undamaged record of `folder`, a line of JSON each, mildest stream first and each in order; returns how
+/// many stretches of damage were passed over.
+///
+/// # Errors
+/// If the journal can't be read, or nobody takes the lines.
+pub fn show(folder: &Path, mut out: impl Write) -> Result<u64, ShowError> {
+    let mut damages = 0;
+    for (_, base, path) in segments(folder)? {
+        let stream = path.file_name().and_then(|name| segment::parse_name(name.to_str()?)).map(|(stream, _)| stream);
+        let bytes = segment::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
+        for found in Scan::new(&bytes, base) {
+            match (found, stream) {
+                (Found::Record(record, _), Some(stream)) => match shown(stream, &record) {
+                    Some(line) => out.write_all(line.as_bytes())?,
+                    None => damages += 1,
+                },
+                _ => damages += 1,
+            }
+        }
+    }
+    out.flush()?;
+    Ok(damages)
+}
+
+/// A record's line; the event stands in it byte by byte as it will be sent.
+fn shown(stream: Stream, record: &Record<'_>) -> Option<String> {
+    let _: serde::de::IgnoredAny = serde_json::from_str(record.payload).ok()?;
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(record.at_ms).ok()?).ok()?;
+    let (stream, id) = (serde_json::to_string(&stream).ok()?, hex::encode(record.id));
+    let (seq, event) = (record.seq, record.payload);
+    Some(format!("{{\"stream\":{stream},\"seq\":{seq},\"appendedAt\":\"{at}\",\"id\":\"{id}\",\"event\":{event}}}\n"))
+}
+
+/// Segments by stream and first number.
+fn segments(folder: &Path) -> Result<Vec<(Stream, u64, PathBuf)>, JournalError> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(folder).map_err(|e| JournalError::io("list", folder, e))? {
+        let entry = entry.map_err(|e| JournalError::io("list", folder, e))?;
+        if let Some((stream, base)) = entry.file_name().to_str().and_then(segment::parse_name) {
+            segments.push((stream, base, entry.path()));
+        }
+    }
+    segments.sort_by_key(|(stream, base, _)| (*stream, *base));
+    Ok(segments)
+}
+
 /// Reads what lies in `folder`.
 ///
 /// # Errors
@@ -81,11 +154,8 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
         torn: 0,
         set_aside: aside,
     };
-    for entry in fs::read_dir(folder).map_err(|e| JournalError::io("list", folder, e))? {
-        let entry = entry.map_err(|e| JournalError::io("list", folder, e))?;
-        let name = entry.file_name();
-        let Some((stream, base)) = name.to_str().and_then(segment::parse_name) else { continue };
-        let (segment, contents) = Segment::open(entry.path(), base, 0)?;
+    for (stream, base, path) in segments(folder)? {
+        let (segment, contents) = Segment::open(path, base, 0)?;
         let (start, end) = (segment.extent.start, segment.extent.end);
         inspection.records += contents.records;
         inspection.missing += (end - start).saturating_sub(contents.records);
@@ -94,6 +164,53 @@ pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
         let (records, damages, torn) = (contents.records, contents.damages, contents.torn);
         inspection.segments.push(SegmentReport { stream, start, end, records, size: segment.size, damages, torn });
     }
-    inspection.segments.sort_by_key(|segment| (segment.stream, segment.start));
     Ok(inspection)
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+    use zastava_crds::wire::event::Severity;
+
+    use super::*;
+    use crate::{
+        fixtures::{self, drift},
+        pipeline::{Lane, Store as _},
+        sink::{JournalSink, SinkMetrics},
+    };
+
+    #[test]
+    fn every_record_is_a_line_and_damage_is_passed_over_and_told() {
+        let folder = TempDir::new().unwrap();
+        let sink = JournalSink::new(fixtures::journal(folder.path()), SinkMetrics::default());
+        for n in 0..3 {
+            sink.append(Lane::Urgent, &drift(n, Severity::High)).unwrap();
+        }
+        sink.append(Lane::Routine, &drift(3, Severity::Low)).unwrap();
+        let lines = || {
+            let mut out = Vec::new();
+            let damages = show(folder.path(), &mut out).unwrap();
+            let lines = String::from_utf8(out).unwrap();
+            let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            (lines.collect::<Vec<_>>(), damages)
+        };
+        let (whole, damages) = lines();
+        let ids: Vec<&str> = whole.iter().map(|line| line["event"]["eventId"].as_str().unwrap()).collect();
+        assert_eq!((ids.len(), damages), (4, 0));
+        assert_eq!(ids[0], drift(3, Severity::Low).event_id.0, "the mildest first");
+        assert!(whole.iter().all(|line| line["id"] == line["event"]["eventId"]), "{whole:?}");
+        assert_eq!(
+            [1, 2, 3].map(|at| whole[at]["seq"].as_u64().unwrap() - whole[1]["seq"].as_u64().unwrap()),
+            [0, 1, 2]
+        );
+        assert!(inspect(folder.path()).unwrap().sound());
+
+        let urgent = segments(folder.path()).unwrap().pop().unwrap().2;
+        let mut bytes = fs::read(&urgent).unwrap();
+        bytes[100] ^= 1;
+        fs::write(&urgent, &bytes).unwrap();
+        let (rest, damages) = lines();
+        assert_eq!((rest.len(), damages), (3, 1));
+        assert!(!inspect(folder.path()).unwrap().sound());
+    }
 }

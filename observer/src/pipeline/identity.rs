@@ -38,6 +38,11 @@ impl Identity {
         self.id("mapping", mapping.cpu, [mapping.address, mapping.monotonic_ns])
     }
 
+    /// The same of a process that was found running: it is told once, whoever finds it.
+    pub fn running_id(&self, pid: u32, start_ticks: u64, inode: u64) -> EventId {
+        self.id("running", pid, [start_ticks, inode])
+    }
+
     fn id(&self, kind: &str, cpu: u32, numbers: [u64; 2]) -> EventId {
         let mut hasher = Sha256::new();
         for text in [self.node_uid.as_str(), self.boot_id.as_str(), kind] {

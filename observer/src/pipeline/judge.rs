@@ -12,6 +12,7 @@ use crate::{
     drift::{Examined, Examiner, Kill, Located, kill, monotonic_start, severity, severity_of_library},
     probe::{
         Maps,
+        load::monotonic_ns,
         mapping::Mapping,
         record::{ExecRecord, flags},
     },
@@ -118,8 +119,40 @@ impl Judge {
             container: container.reference.clone(),
             severity,
             policies: by,
+            already_running: false,
             combined: None,
             detail,
+        })
+    }
+
+    /// The event that a process becomes that was found running. It is never killed: it was there first.
+    pub fn running(
+        &self,
+        process: Process,
+        start_ticks: u64,
+        container: &Container,
+        policies: &[Arc<Policy>],
+    ) -> Option<RuntimeEvent> {
+        let located = self.examiner.running(process.pid, container)?;
+        let path_holds = located.path_holds;
+        let Examined { class, changed, file, .. } = self.examiner.read(located);
+        let decision = Decision::on_drift(policies, subject(class, &file.path, path_holds, changed));
+        if decision.policies.is_empty() {
+            return None;
+        }
+        let now = monotonic_ns();
+        Some(RuntimeEvent {
+            schema: EVENT_SCHEMA.to_owned(),
+            event_id: self.identity.running_id(process.pid, start_ticks, file.inode),
+            observed_at: wall_clock(now),
+            boot_id: self.identity.boot_id.clone(),
+            monotonic_ns: now,
+            container: container.reference.clone(),
+            severity: severity(class, changed),
+            policies: decision.policies,
+            already_running: true,
+            combined: None,
+            detail: EventDetail::Drift { class, process, file, killed: Killed::No, would_kill: false },
         })
     }
 
@@ -168,6 +201,7 @@ impl Judge {
             container: container.reference.clone(),
             severity,
             policies,
+            already_running: false,
             combined: None,
             detail,
         }

@@ -9,5 +9,6 @@ mod stream;
 mod tally;
 
 pub use execs::Execs;
+pub use owner::{Owner, Owners};
 pub use stream::Stream;
 pub use tally::{Fate, Tally};

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Observed, ObserverConfig, Store,
+    already::{Already, Told},
     coverage::{accounting, arm, coverage},
     handover::Handover,
     identity::Identity,
@@ -34,6 +35,7 @@ use crate::{
     probe::{
         Probe, ProbeError,
         load::{Statistics, monotonic_ns},
+        reference::{Compared, Reference},
         ring::Ring,
         settle::{Book, Ledger},
     },
@@ -51,6 +53,8 @@ pub struct Running {
     pub wakers: Wakers,
     /// For the next agent.
     pub handover: Option<Arc<Handover>>,
+    already: Arc<Mutex<Already>>,
+    reference: Option<Arc<Reference>>,
     book: Book,
     /// The last self-test came through.
     observing: Arc<AtomicBool>,
@@ -92,6 +96,7 @@ impl Running {
             wanted: Notify::new(),
             containers_changed,
             execs: Execs::default(),
+            told: Told::default(),
             mappings: Tally::default(),
             libraries_refused: AtomicBool::new(false),
             runtime: AtomicBool::new(false),
@@ -108,11 +113,22 @@ impl Running {
             let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&token));
             threads.push(thread.map_err(failed)?);
         }
+        let statistics = Arc::new(statistics);
+        let misses = || statistics.recursion_misses().unwrap_or(0);
+        let reference = match Reference::open(&config.tracefs, &shared.maps, misses) {
+            Ok(reference) => Some(Arc::new(reference)),
+            Err(error) => {
+                tracing::info!(%error, category = error.category(), "the kernel's own count of execs is not to be had");
+                None
+            }
+        };
+        let already = Already::new(judge.clone(), store.clone(), shared.clone());
+        let already = Arc::new(Mutex::new(already));
         let (stream, token) = (Stream::new(judge, shared.clone(), store.clone()), token.clone());
         let thread = std::thread::Builder::new().name("libraries".to_owned()).spawn(move || stream.run(&token));
         threads.push(thread.map_err(failed)?);
         let observing = Arc::new(AtomicBool::new(false));
-        Ok((Self { shared, statistics: Arc::new(statistics), wakers, handover, book, observing }, threads))
+        Ok((Self { shared, statistics, wakers, handover, already, reference, book, observing }, threads))
     }
 
     fn worker(
@@ -139,6 +155,12 @@ impl Running {
         }
     }
 
+    fn compare(&self) -> Option<Compared> {
+        let misses = || self.statistics.recursion_misses().unwrap_or(0);
+        let compared = self.reference.as_ref()?.compare(&self.shared.maps, misses);
+        compared.inspect_err(|error| tracing::debug!(%error, "execs can't be compared")).ok()
+    }
+
     /// What is done each second: the heartbeat, what time changes, and what the node says of itself.
     pub fn look(&self) -> Result<Observed, ProbeError> {
         self.shared.maps.set_config(|config| config.heartbeat_ns = monotonic_ns())?;
@@ -146,9 +168,15 @@ impl Running {
         // Asked before the containers are armed: whoever is told that this node observes may rely on it.
         let settled = self.shared.register.is_settled();
         arm(&self.shared)?;
+        let accounting = accounting(&self.shared, &self.book, &self.statistics)?;
+        if settled {
+            let mut already = self.already.lock().unwrap_or_else(PoisonError::into_inner);
+            already.look(accounting.pending == 0)?;
+        }
         let mut observed = Observed {
-            accounting: accounting(&self.shared, &self.book, &self.statistics)?,
+            accounting,
             mappings: self.shared.mappings.counts().into_iter().collect(),
+            reference: self.compare(),
             kill_armed: self.shared.register.kills(),
             ..Observed::default()
         };

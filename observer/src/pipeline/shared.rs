@@ -10,7 +10,10 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::libraries::{Execs, Tally};
+use super::{
+    already::Told,
+    libraries::{Execs, Tally},
+};
 use crate::{
     containers::{Container, CriError, RuntimeState},
     drift::Examiner,
@@ -50,6 +53,8 @@ pub struct Shared {
     pub containers_changed: Arc<Notify>,
     /// Last execs of containers whose libraries are looked at.
     pub execs: Execs,
+    /// Processes whose drift came up through the ring.
+    pub told: Told,
     /// What became of mappings.
     pub mappings: Tally,
     /// A policy asks for libraries, and the kernel does not tell of them.

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     probe::{
         ProbeError,
-        record::{ExecRecord, flags},
+        record::{ExecRecord, KernelClass, flags},
         ring::{Item, Ring},
         settle::{Ledger, Outcome},
     },
@@ -332,6 +332,9 @@ impl Worker {
                 return Err(Step::Unknown);
             }
         };
+        if record.class != KernelClass::Image {
+            self.shared.told.put(record);
+        }
         if policies.iter().any(|policy| policy.libraries.is_some()) {
             self.shared.execs.put(record, process(record));
         }

@@ -84,6 +84,10 @@ pub struct ContainerState {
     pub second: u32,
     /// How often in that second.
     pub drifted: u32,
+    /// 1: what ran before the probe was attached is known.
+    pub listed: u32,
+    /// Nothing.
+    pub pad: u32,
 }
 
 /// Bits of [`KernelRules::flags`].
@@ -245,6 +249,17 @@ impl Maps {
         }
     }
 
+    /// Notes that what ran in a container before the probe was attached is known.
+    pub fn set_listed(&self, id: &IdKey) -> Result<(), ProbeError> {
+        let mut map = lock(&self.containers);
+        match found(map.get(id, 0)).map_err(ProbeError::map("containers"))? {
+            Some(state) => {
+                map.insert(id, ContainerState { listed: 1, ..state }, 0).map_err(ProbeError::map("containers"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Forgets a container.
     pub fn forget(&self, id: &IdKey) -> Result<(), ProbeError> {
         gone(lock(&self.containers).remove(id)).map_err(ProbeError::map("containers"))
@@ -351,7 +366,7 @@ mod tests {
     fn structs_are_as_large_as_record_h_says() {
         assert_eq!(size_of::<Config>(), 40);
         assert_eq!(size_of::<Counters>(), 64);
-        assert_eq!((size_of::<ContainerState>(), size_of::<KernelRules>()), (24, 16));
+        assert_eq!((size_of::<ContainerState>(), size_of::<KernelRules>()), (32, 16));
         assert_eq!((size_of::<TopKey>(), size_of::<VerifiedKey>()), (32, 24));
     }
 

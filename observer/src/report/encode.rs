@@ -71,6 +71,7 @@ fn lost(mark: &BatchMark, boot_id: &str, reason: LossReason, window: &LossWindow
         },
         severity: Severity::High,
         policies: Vec::new(),
+        already_running: false,
         combined: None,
         detail: EventDetail::Lost { reason, count: window.count, from: window.from, until: window.until },
     })

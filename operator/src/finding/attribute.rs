@@ -200,6 +200,7 @@ fn evidence(event: &RuntimeEvent) -> Evidence {
             let what = match &event.detail {
                 EventDetail::Library { payload: true, .. } => "was run by a dynamic loader",
                 EventDetail::Library { .. } => "was loaded",
+                _ if event.already_running => "was already running when the observer came",
                 _ => "ran",
             };
             let unread = file.unread.as_deref().map(|why| format!("; content not read: {why}")).unwrap_or_default();

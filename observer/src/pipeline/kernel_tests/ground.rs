@@ -162,10 +162,15 @@ impl Ground {
         let bpffs = folder.path().join("bpf");
         fs::create_dir(&bpffs).unwrap();
         run("mount", &["-t", "bpf", "bpf", bpffs.to_str().unwrap()]);
+        let tracing = folder.path().join("tracing");
+        fs::create_dir(&tracing).unwrap();
+        run("mount", &["-t", "tracefs", "tracefs", tracing.to_str().unwrap()]);
         let lower = folder.path().join("lower");
-        for name in ["bin", "data", "proc", "old", "tmp"] {
+        for name in ["bin", "data", "proc", "old", "tmp", "dev"] {
             fs::create_dir_all(lower.join(name)).unwrap();
         }
+        // What a shell runs in the background reads from it; an empty file does.
+        fs::write(lower.join("dev/null"), b"").unwrap();
         for name in ["bin/busybox", "bin/busybox_chmod", "bin/busybox_rewritten"] {
             fs::copy(busybox, lower.join(name)).unwrap();
         }
@@ -202,7 +207,7 @@ impl Ground {
                 fs::create_dir_all(to.parent().unwrap()).unwrap();
                 let there = fs::copy(from, to).is_ok();
                 if !there {
-                    println!("SKIPPED: {from} is not there");
+                    println!("not tried: {from} is not there");
                 }
                 there
             },
@@ -264,6 +269,7 @@ impl Ground {
     pub fn observe(&self, store: &Arc<Kept>) -> Observing {
         let mut config = ObserverConfig::new("node");
         config.bpffs = self.bpffs.join("v1");
+        config.tracefs = vec![self.folder.path().join("tracing")];
         config.handover = Some(self.folder.path().join("containers.json"));
         // Containers of others may run on this machine: they are waited for, but not for long.
         config.pending_age = Duration::from_secs(2);
@@ -284,7 +290,7 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        for mount in [self.folder.path().join("work"), self.bpffs.clone()] {
+        for mount in [self.folder.path().join("work"), self.folder.path().join("tracing"), self.bpffs.clone()] {
             let _ = Command::new("umount").arg("-l").arg(mount).status();
         }
         let end = Instant::now() + DEADLINE;

@@ -31,6 +31,7 @@ pub(crate) fn event(namespace: &str, pod_uid: &str, path: &str) -> RuntimeEvent 
         },
         severity: Severity::High,
         policies: vec![policy()],
+        already_running: false,
         combined: None,
         detail: EventDetail::Drift {
             class: DriftClass::New,
