@@ -85,7 +85,8 @@ impl Judge {
         Some(self.event(record, container, severity, decision.policies, detail))
     }
 
-    /// The event that a mapped file becomes, if a policy wants to know. What a loader was told to run is killed as what
+    /// The event that a mapped file becomes, if a policy wants to know; `lived_at` is the moment of CLOCK_BOOTTIME at
+    /// which its process mapped it, if that one lives. What a loader was told to run is killed as what
     /// is executed is, and late; libraries are only told.
     pub fn library(
         &self,
@@ -93,7 +94,7 @@ impl Judge {
         located: Located,
         process: Process,
         payload: bool,
-        lives: bool,
+        lived_at: Option<u64>,
         (container, policies): (&Container, &[Arc<Policy>]),
     ) -> Option<RuntimeEvent> {
         let path_holds = located.path_holds;
@@ -106,7 +107,10 @@ impl Judge {
         if payload {
             decision = Decision::on_drift(policies, subject(class, &file.path, path_holds, changed));
         }
-        let start = monotonic_start(&self.proc, mapping.pid).filter(|_| decision.kill && lives);
+        // The pid may be another's by now: that one started after the mapping was made.
+        let start = lived_at.filter(|_| decision.kill).and_then(|boottime_ns| {
+            monotonic_start(&self.proc, mapping.pid).filter(|ticks| ticks * 10_000_000 <= boottime_ns)
+        });
         let killed = start.map_or(Killed::No, |ticks| self.late(mapping.pid, ticks * 10_000_000));
         let detail = EventDetail::Library { class, process, file, payload, killed, would_kill: decision.would_kill };
         let severity = severity_of_library(class, changed);

@@ -235,8 +235,8 @@ pub(super) mod tests {
 
     #[test]
     fn refusals_name_the_field_or_the_rule() {
-        let unsupported = policy("a", &serde_json::json!({"runtime": {"posture": {"interval": "1h"}}}));
-        assert_eq!(in_force(&unsupported).unwrap_err(), Refusal::NotSupported(vec!["spec.runtime.posture".into()]));
+        let unsupported = policy("a", &serde_json::json!({"runtime": {}, "scan": {"on": ["Posture"]}}));
+        assert_eq!(in_force(&unsupported).unwrap_err(), Refusal::NotSupported(vec!["spec.scan.on: Posture".into()]));
         let Refusal::Invalid(message) = in_force(&policy("a", &serde_json::json!({}))).unwrap_err() else {
             panic!("an empty policy is invalid")
         };

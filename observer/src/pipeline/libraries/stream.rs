@@ -61,6 +61,8 @@ struct Seen {
     mapping: Mapping,
     executed: Option<u64>,
     payload: bool,
+    /// Whose it is by /proc, once that was asked: it is asked once.
+    owner: Option<Owner>,
 }
 
 /// The one thread that looks at mappings.
@@ -111,8 +113,11 @@ impl Stream {
         let mut refused = false;
         while !token.is_cancelled() {
             let wanted = self.shared.register.wants_libraries();
-            if !wanted && open.take().is_some() {
-                tracing::info!("no policy asks for libraries any more");
+            if !wanted {
+                if open.take().is_some() {
+                    tracing::info!("no policy asks for libraries any more");
+                }
+                refused = false;
             }
             if wanted && open.is_none() {
                 match Mappings::open() {
@@ -126,8 +131,8 @@ impl Stream {
                     }
                     Err(_) => {}
                 }
-                self.shared.libraries_refused.store(refused, std::sync::atomic::Ordering::Relaxed);
             }
+            self.shared.libraries_refused.store(refused, std::sync::atomic::Ordering::Relaxed);
             if let Some(mappings) = &mut open {
                 let drained = mappings.drain();
                 self.turn(&drained);
@@ -151,6 +156,8 @@ impl Stream {
                     }
                     self.fresh.insert(pid, Fresh { monotonic_ns, program: None, loader: false });
                 }
+                // Of a process that this pid namespace does not have: another node's on this kernel.
+                Record::Mapped(Mapping { pid: 0, .. }) => self.shared.mappings.add(Fate::Foreign, 1),
                 Record::Mapped(mapping) => match self.note(mapping) {
                     Some(seen) => self.look(seen, now),
                     None => self.shared.mappings.add(Fate::Filtered, 1),
@@ -184,11 +191,11 @@ impl Stream {
             }
             fresh.monotonic_ns
         });
-        (!program).then_some(Seen { mapping, executed, payload })
+        (!program).then_some(Seen { mapping, executed, payload, owner: None })
     }
 
-    fn look(&mut self, seen: Seen, now: Instant) {
-        let fate = match self.verdict(&seen, now) {
+    fn look(&mut self, mut seen: Seen, now: Instant) {
+        let fate = match self.verdict(&mut seen, now) {
             Verdict::Done(fate) => fate,
             Verdict::Ask => {
                 let waits = monotonic_ns().saturating_sub(seen.mapping.monotonic_ns) < PATIENCE_NS;
@@ -210,22 +217,25 @@ impl Stream {
         self.shared.mappings.add(fate, 1);
     }
 
-    fn verdict(&mut self, seen: &Seen, now: Instant) -> Verdict {
-        let Seen { mapping, executed, payload } = seen;
+    fn verdict(&mut self, seen: &mut Seen, now: Instant) -> Verdict {
+        let Seen { mapping, executed, payload, owner } = seen;
         let file = (mapping.device, mapping.inode);
-        if self.tokens < 1.0 {
-            return Verdict::Done(Fate::OverBudget);
+        if owner.is_none() {
+            if self.tokens < 1.0 {
+                return Verdict::Done(Fate::OverBudget);
+            }
+            self.tokens -= 1.0;
         }
-        self.tokens -= 1.0;
         let exec = executed.and_then(|at| self.shared.execs.at(mapping.pid, at));
         if exec.as_ref().is_some_and(|exec| exec.file == file) {
             return Verdict::Done(Fate::Filtered);
         }
-        let owner = self.owners.owner(mapping.pid, boottime(mapping.monotonic_ns), now);
-        let lives = owner != Owner::Gone;
+        let boottime_ns = boottime(mapping.monotonic_ns);
+        let owner = owner.get_or_insert_with(|| self.owners.owner(mapping.pid, boottime_ns, now));
+        let lives = *owner != Owner::Gone;
         let id = match owner {
             Owner::Node => return Verdict::Done(Fate::Foreign),
-            Owner::Container(id) => Some(id),
+            Owner::Container(id) => Some(id.clone()),
             Owner::Gone => exec.as_ref().map(|exec| exec.container.clone()).or_else(|| self.of_root(mapping.device)),
         };
         let Some(id) = id else { return Verdict::Ask };
@@ -243,7 +253,14 @@ impl Stream {
             Mapped::Image => Verdict::Done(Fate::Filtered),
             Mapped::Drift(located) => {
                 let process = self.process(mapping.pid, lives, exec);
-                let event = self.judge.library(mapping, *located, process, *payload, lives, (&container, &policies));
+                let event = self.judge.library(
+                    mapping,
+                    *located,
+                    process,
+                    *payload,
+                    lives.then_some(boottime_ns),
+                    (&container, &policies),
+                );
                 event.map_or(Verdict::Done(Fate::Filtered), |event| Verdict::Event(Box::new(event)))
             }
         }

@@ -202,11 +202,11 @@ fn out_of_force_by_suspension_field_rule_or_break_glass() {
         Stage::new(suspended).conditions(),
         "ObserverAvailable=False/Suspended Ready=False/Suspended WebhookAvailable=False/Suspended"
     );
-    let unsupported = Stage::new(json!({"runtime": {"posture": {"interval": "1h"}}}));
+    let unsupported = Stage::new(json!({"runtime": {}, "scan": {"on": ["Posture"]}}));
     assert!(unsupported.conditions().ends_with("Stalled=True/NotSupported WebhookAvailable=False/NotSupported"));
     let status = unsupported.status();
     let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
-    assert!(stalled.message.contains("spec.runtime.posture"), "{}", stalled.message);
+    assert!(stalled.message.contains("spec.scan.on: Posture"), "{}", stalled.message);
     assert_eq!((status.policy_hash, status.observer), (None, None));
     assert!(Stage::new(json!({})).conditions().contains("Stalled=True/Invalid"));
     let mut disabled = Stage::new(both());

@@ -68,7 +68,7 @@ async fn the_api_server_refuses_each_invalid_policy_with_the_message_of_the_rule
 async fn a_field_that_is_not_supported_stalls_the_policy_by_its_name() {
     scenario("stalled", async |scene| {
         let policies: Api<ZastavaPolicy> = Api::all(scene.client().clone());
-        scene.apply_policy(json!({"runtime": {"posture": {"interval": "1h"}}})).await?;
+        scene.apply_policy(json!({"runtime": {}, "scan": {"on": ["Posture"]}})).await?;
         until("the policy is stalled and says why", Duration::from_secs(30), async || {
             let policy = policies.get(scene.namespace()).await?;
             let conditions = policy.status.map(|status| status.conditions).unwrap_or_default();
@@ -78,7 +78,7 @@ async fn a_field_that_is_not_supported_stalls_the_policy_by_its_name() {
                 found.map(|one| one.message.clone())
             };
             let named =
-                is("Stalled", "True", "NotSupported").is_some_and(|message| message.contains("spec.runtime.posture"));
+                is("Stalled", "True", "NotSupported").is_some_and(|message| message.contains("spec.scan.on: Posture"));
             let unready = conditions.iter().any(|one| one.type_ == "Ready" && one.status == "False");
             Ok(if named && unready { Seen::There(()) } else { Seen::NotYet(serde_json::to_string(&conditions)?) })
         })
