@@ -11,6 +11,9 @@ use zastava_crds::policy::LabelSelector;
 /// Images of one list that are looked at by an expression at most; a webhook refuses to judge more anyhow.
 const MAX_IMAGES: usize = 256;
 
+/// Entries of one list that are compared with those before at most.
+const MAX_COMPARED: usize = 2048;
+
 /// Where a pod's spec is, in a pod, a template's owner and a CronJob.
 const PODS: [&str; 3] = ["spec", "spec.template.spec", "spec.jobTemplate.spec.template.spec"];
 
@@ -73,7 +76,7 @@ pub(super) fn images_changed() -> String {
         // Lists of two instead of joined texts: their comparison costs the same however long a text is.
         let entry = format!("c, {has_image} ? [c.name, {image}] : [c.name]");
         any.push(format!(
-            "({guard} && (!({old_guard}) || size({new}) != size({old}) || size({new}) > {MAX_IMAGES} \
+            "({guard} && (!({old_guard}) || size({new}) != size({old}) || size({new}) > {MAX_COMPARED} \
              || {new}.map({entry}) != {old}.map({entry})))"
         ));
     }
@@ -110,7 +113,7 @@ pub(super) fn images_of_pod(root: &str, is: &str) -> String {
             let called = text(&format!("{} ", list.called));
             format!(
                 "({guard} ? {path}.filter(c, {has_image} && [{image}].all(r, {is}))\
-                 .map(c, {{'at': {called} + c.name, 'image': {image}}}) : [])"
+                 .map(c, {{'at': {called} + c.name, 'image': string({image})}}) : [])"
             )
         })
         .collect();

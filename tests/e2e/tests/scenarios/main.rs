@@ -4,6 +4,7 @@
 
 mod admission;
 mod attestations;
+mod decisions;
 mod discovery;
 mod ground;
 mod install;

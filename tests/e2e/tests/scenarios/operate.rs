@@ -29,7 +29,8 @@ const OBSERVERS: &str = "zastava-observer";
 const OWN: &str = "app.kubernetes.io/name=zastava";
 /// Kinds that the operator makes.
 const MADE: &str = "deployments,daemonsets,poddisruptionbudgets,services,configmaps,secrets,\
-                    validatingwebhookconfigurations,mutatingwebhookconfigurations";
+                    validatingwebhookconfigurations,mutatingwebhookconfigurations,\
+                    validatingadmissionpolicies,validatingadmissionpolicybindings";
 
 /// A policy that asks for both ends, and refuses what the team did not sign.
 fn both_ends(scene: &Scene<'_>) -> anyhow::Result<Value> {

@@ -253,9 +253,9 @@ fn an_update_is_asked_about_if_it_brings_an_image_in() {
         let containers: Vec<_> = (0..n).map(|i| json!({"name": format!("c{i}"), "image": image})).collect();
         json!({"spec": {"containers": containers}})
     };
-    assert!(!changed(&many(200, "a"), &many(200, "a")));
-    assert!(changed(&many(1000, "a"), &many(1000, "a")));
-    assert!(changed(&many(200, "b"), &many(200, "a")));
+    assert!(!changed(&many(1000, "a"), &many(1000, "a")));
+    assert!(changed(&many(3000, "a"), &many(3000, "a")));
+    assert!(changed(&many(1000, "b"), &many(1000, "a")));
     assert!(Asked::created(&old).holds(&images_changed(), None).0);
 }
 

@@ -54,6 +54,62 @@ async fn admission_switched_off_lets_pods_start_though_the_webhook_is_dead() {
     .await;
 }
 
+#[tokio::test]
+async fn the_guard_holds_though_the_webhook_is_dead() {
+    alone("guard", async |scene| {
+        let signed = signed(scene)?;
+        // From before the policy: what runs already may go on changing anything but its images.
+        scene.create(scene.pod("old", &signed)).await?.taken()?;
+        let admission = json!({"failurePolicy": "Ignore", "digests": "Require"});
+        scene.policy(json!({"mode": "Enforce", "admission": admission})).await?;
+        let told = async {
+            no_webhook(scene.client()).await?;
+            let message = until("a tag is refused", SOON, async || {
+                Ok(match scene.create(scene.pod("tag", &signed)).await? {
+                    Answer::Refused(message) => Seen::There(message),
+                    Answer::Taken(_) => {
+                        scene.forget("tag").await?;
+                        Seen::NotYet("let in".into())
+                    }
+                })
+            })
+            .await?;
+            for part in ["container main", &signed, scene.namespace(), "digests: Require", "next: write the reference"]
+            {
+                ensure!(message.contains(part), "the refusal does not say {part}: {message}");
+            }
+            let pinned = format!("{signed}@sha256:{}", "a".repeat(64));
+            scene.create(scene.pod("pinned", &pinned)).await?.taken().context("with a digest")?;
+            let pods: Api<Pod> = Api::namespaced(scene.client().clone(), scene.namespace());
+            let label = json!({"metadata": {"labels": {"changed": "yes"}}});
+            pods.patch("old", &PatchParams::default(), &Patch::Merge(&label)).await.context("no image is new")?;
+            // Suspended, it lets go at once.
+            let mut off = json!({"mode": "Enforce", "suspend": true});
+            off["admission"] = json!({"failurePolicy": "Ignore", "digests": "Require"});
+            scene.apply_policy(off).await?;
+            pods_start(scene, &signed, SOON).await
+        };
+        let told = told.await;
+        revive(scene.client()).await.context("the webhook may live again")?;
+        told
+    })
+    .await;
+}
+
+/// Keeps every pod of the webhook from being made, and waits until there is none.
+async fn no_webhook(client: &Client) -> Told {
+    forbid(client).await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let labels = ListParams::default().labels(&format!("{OWN},app.kubernetes.io/component=webhook"));
+    until("there is no webhook", Duration::from_mins(1), async || {
+        pods.delete_collection(&DeleteParams::default().grace_period(0), &labels).await?;
+        let left = pods.list(&labels).await?.items.len();
+        Ok(if left == 0 { Seen::There(()) } else { Seen::NotYet(format!("{left} pods")) })
+    })
+    .await?;
+    Ok(())
+}
+
 /// A policy in force and its webhook dead, so that even a signed image is refused; then `act`.
 async fn dead(scene: &Scene<'_>, signed: &str, act: impl AsyncFnOnce() -> Told) -> Told {
     scene.policy(both_ends(scene)?).await?;
@@ -67,9 +123,10 @@ async fn dead(scene: &Scene<'_>, signed: &str, act: impl AsyncFnOnce() -> Told) 
     told
 }
 
-async fn kill(scene: &Scene<'_>, signed: &str) -> Told {
-    let policies: Api<ValidatingAdmissionPolicy> = Api::all(scene.client().clone());
-    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(scene.client().clone());
+/// Lets no pod of the webhook be made.
+async fn forbid(client: &Client) -> Told {
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let params = PatchParams::apply("zastava-e2e");
     let is_webhook = "object.metadata.?labels[?'app.kubernetes.io/component'].orValue('') == 'webhook'";
     let policy = json!({
@@ -89,7 +146,11 @@ async fn kill(scene: &Scene<'_>, signed: &str) -> Told {
     });
     policies.patch(DEAD, &params, &Patch::Apply(&policy)).await?;
     bindings.patch(DEAD, &params, &Patch::Apply(&binding)).await?;
+    Ok(())
+}
 
+async fn kill(scene: &Scene<'_>, signed: &str) -> Told {
+    forbid(scene.client()).await?;
     let pods: Api<Pod> = Api::namespaced(scene.client().clone(), NAMESPACE);
     let labels = ListParams::default().labels(&format!("{OWN},app.kubernetes.io/component=webhook"));
     let message = until("a signed image is refused, for the webhook is dead", Duration::from_mins(1), async || {
