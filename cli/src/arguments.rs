@@ -145,7 +145,7 @@ pub struct VerifyArguments {
     #[arg(long, value_name = "OS/ARCH", value_parser = platform, value_delimiter = ',')]
     pub platform: Vec<Platform>,
     /// Folder of an OCI image layout (oci-layout, index.json) that is asked instead of registries
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["registry_config", "plain_http", "ca", "mirror"])]
     pub layout: Option<PathBuf>,
     /// How results are printed
     #[arg(long, short = 'o', value_enum, default_value_t)]

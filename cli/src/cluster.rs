@@ -61,3 +61,49 @@ impl Elsewhere {
         found.unwrap_or_else(|error| Content::Unreadable(error.to_string().chars().take(256).collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use zastava_admission::policies::keys::Entry;
+
+    use super::*;
+
+    /// An API server that has one Secret, and forbids the ConfigMap.
+    fn cluster() -> Elsewhere {
+        let answer = tower::service_fn(|request: Request<Body>| async move {
+            let (status, body) = match request.uri().path() {
+                "/api/v1/namespaces/zastava-system/secrets/cosign" => (
+                    200,
+                    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "cosign"},
+                        "data": {"cosign.pub": "LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS0="}}),
+                ),
+                "/api/v1/namespaces/zastava-system/configmaps/roots" => (
+                    403,
+                    json!({"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403,
+                        "message": "configmaps \"roots\" is forbidden"}),
+                ),
+                _ => (404, json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404})),
+            };
+            let response = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+            Ok::<_, std::convert::Infallible>(response.unwrap())
+        });
+        let client = Box::new(Client::new(answer, "default"));
+        Elsewhere::Cluster { client, namespace: "zastava-system".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn objects_are_read_by_name_in_zastavas_namespace() {
+        let cluster = cluster();
+        let key = Entry::Key("-----BEGIN PUBLIC KEY-----".to_owned());
+        let found = cluster.content(&Source::Secret("cosign".to_owned())).await;
+        assert_eq!(found, Content::Entries(BTreeMap::from([("cosign.pub".to_owned(), key)])));
+        assert_eq!(cluster.content(&Source::Secret("none".to_owned())).await, Content::Absent);
+        let Content::Unreadable(why) = cluster.content(&Source::ConfigMap("roots".to_owned())).await else { panic!() };
+        assert!(why.contains("forbidden"), "{why}");
+    }
+}

@@ -122,7 +122,8 @@ pub async fn keychain(named: Option<&Path>, images: &[ImageReference]) -> Result
             why,
             file: file.clone(),
         };
-        if let Some(Answer { username, secret }) = ask(helper, key).await.map_err(wrong)? {
+        let program = program(helper).map_err(wrong)?;
+        if let Some(Answer { username, secret }) = ask(&program, key).await.map_err(wrong)? {
             let entry = if username == TOKEN {
                 json!({"identitytoken": secret})
             } else {
@@ -148,14 +149,18 @@ fn is_without_credentials(bytes: &[u8]) -> bool {
         .is_ok_and(|all| !all.contains_key("auths"))
 }
 
-/// What a helper has for a registry; `None`: nothing.
-async fn ask(helper: &str, key: &str) -> Result<Option<Answer>, String> {
-    // The name becomes part of a program's.
+/// The program of a helper.
+fn program(helper: &str) -> Result<String, String> {
     if helper.is_empty() || !helper.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
         return Err("is no name of a helper".to_owned());
     }
+    Ok(format!("docker-credential-{helper}"))
+}
+
+/// What a helper has for a registry; `None`: nothing.
+async fn ask(program: &str, key: &str) -> Result<Option<Answer>, String> {
     let run = async {
-        let mut child = Command::new(format!("docker-credential-{helper}"))
+        let mut child = Command::new(program)
             .arg("get")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -185,4 +190,51 @@ async fn ask(helper: &str, key: &str) -> Result<Option<Answer>, String> {
         return Ok(None);
     }
     Err(format!("ended with {status}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn script(folder: &Path, text: &str) -> String {
+        let path = folder.join("docker-credential-test");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_helper_gives_credentials_none_or_an_error_that_tells_no_secret() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let gives = r#"read key; [ "$1 $key" = "get r.example" ] && echo '{"Username": "u", "Secret": "hunter2"}'"#;
+        let answer = ask(&script(folder.path(), gives), "r.example").await.unwrap().unwrap();
+        assert_eq!((answer.username.as_str(), answer.secret.as_str()), ("u", "hunter2"));
+        let none = "cat >/dev/null; echo 'credentials not found in native keychain'; exit 1";
+        assert!(ask(&script(folder.path(), none), "r.example").await.unwrap().is_none());
+        for wrong in ["cat >/dev/null; echo hunter2", "cat >/dev/null; echo hunter2; exit 1"] {
+            let why = ask(&script(folder.path(), wrong), "r.example").await.err().unwrap();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+        assert!(program("../../bin/sh").is_err() && program("").is_err() && program("ecr-login").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_config_is_read_from_where_it_is_named() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("config.json");
+        let images = ["r.example/app:1".parse().unwrap()];
+        for (text, empty) in [
+            (r#"{"auths": {"r.example": {"username": "u", "password": "p"}}}"#, Some(false)),
+            (r#"{"detachKeys": "ctrl-q"}"#, Some(true)),
+            (r#"{"credHelpers": {"other.example": "none"}}"#, Some(true)),
+            (r#"{"auths": 5}"#, None),
+        ] {
+            fs::write(&file, text).unwrap();
+            let found = keychain(Some(&file), &images).await.ok().map(|keychain| keychain.is_empty());
+            assert_eq!(found, empty, "{text}");
+        }
+        assert!(keychain(Some(&folder.path().join("nowhere")), &images).await.is_err());
+    }
 }

@@ -24,7 +24,7 @@ pub const KIND: &str = "ZastavaPolicy";
 pub struct Written {
     /// Where.
     pub place: Place,
-    /// The policy; one that has no UID goes by its name.
+    /// The policy; its name stands for its UID.
     pub policy: ZastavaPolicy,
 }
 
@@ -146,8 +146,8 @@ fn one(document: Document) -> Result<Written, PolicyError> {
     if let Err(errors) = policy.validate_cel() {
         return Err(invalid(errors.as_slice().iter().map(|e| format!("{}: {}", e.field_path, e.message)).collect()));
     }
-    let uid = policy.uid().filter(|uid| !uid.is_empty()).unwrap_or_else(|| name.clone());
-    policy.metadata.uid = Some(uid);
+    // Manifests are copied with the UIDs of the clusters that they come from: among these files the name is unique.
+    policy.metadata.uid = Some(name.clone());
     policy.metadata.generation.get_or_insert(1);
     Ok(Written { place, policy })
 }
@@ -158,7 +158,7 @@ impl Written {
         self.policy.name_any()
     }
 
-    /// Its UID, or what stands for it.
+    /// What stands for its UID.
     pub fn uid(&self) -> String {
         self.policy.uid().unwrap_or_default()
     }
