@@ -42,8 +42,7 @@ pub enum Command {
     },
     /// Print the completion script of a shell
     ///
-    /// For `kubectl zastava <TAB>`, put an executable `kubectl_complete-zastava` into PATH that runs
-    /// `kubectl-zastava` with the completions of your shell; docs/cli.md shows one.
+    /// It completes `kubectl-zastava`; docs/cli.md shows how kubectl completes `kubectl zastava` with it.
     Completion {
         /// Which shell
         shell: Shell,

@@ -5,6 +5,7 @@
 mod arguments;
 mod blob;
 mod cluster;
+mod completion;
 mod docker_config;
 mod documents;
 mod ending;
@@ -21,7 +22,7 @@ mod verify;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 use zastava_core::tls;
 
 use self::{
@@ -72,7 +73,7 @@ async fn run(arguments: Arguments, out: &mut Vec<u8>) -> Result<Ending, Failure>
         Command::Policy { command: PolicyCommand::Test(test) } => policy_test::test(&test, out).await,
         Command::Policy { command: PolicyCommand::Record(record) } => policy_test::record(&record, out).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Arguments::command(), "kubectl-zastava", out);
+            out.extend_from_slice(completion::script(shell).as_bytes());
             Ok(Ending::Satisfied)
         }
     }

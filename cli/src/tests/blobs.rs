@@ -48,3 +48,25 @@ async fn who_must_have_signed_has_to_be_said_and_only_once() {
     let why = zastava(&["verify-blob", "f", "--bundle", &bundle, "--key", "nowhere.pub"]).await.err().unwrap();
     assert!(why.starts_with("nowhere.pub: "), "{why}");
 }
+
+#[tokio::test]
+async fn a_file_under_an_identity_and_not_under_another_or_another_root() {
+    let (bundle, blob) = (fixture("cosign-v3-blob.sigstore.json"), fixture("cosign-v3-blob.txt"));
+    let run = async |arguments: &[&str]| {
+        let issuer = ["--bundle", bundle.as_str(), "--issuer", "https://github.com/login/oauth", "-o", "json"];
+        zastava(&[&["verify-blob", blob.as_str()], &issuer[..], arguments].concat()).await
+    };
+    for accepted in [["--subject", "w.vollprecht@gmail.com"], ["--subject-glob", "*@gmail.com"]] {
+        let ran = run(&accepted).await.unwrap();
+        assert_eq!(ran.ending, Ending::Satisfied, "{accepted:?}: {}", ran.out);
+    }
+    for refused in [["--subject", "vollprecht@gmail.com"], ["--subject-glob", "@gmail.com"]] {
+        let ran = run(&refused).await.unwrap();
+        assert_eq!(ran.ending, Ending::Refused, "{refused:?}");
+        assert_eq!(ran.json()["reason"], "other_identity", "{refused:?}");
+    }
+    let folder = tempfile::TempDir::new().unwrap();
+    let root = file(folder.path(), "root.json", "{}");
+    let why = run(&["--subject", "a", "--trust-root", &root]).await.err().unwrap();
+    assert!(why.contains("--trust-root: ") && why.contains("root.json"), "{why}");
+}
