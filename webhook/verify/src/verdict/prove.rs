@@ -220,7 +220,7 @@ impl Subject<'_> {
             match self.bases.layers(image, digest, self.keychain).await {
                 // An image without layers would be under every other.
                 Ok(bases) if bases.iter().any(|base| !base.is_empty() && layers.starts_with(base)) => {
-                    return Ok(Some(format!("the layers of {}@{digest}", image.canonical())));
+                    return Ok(Some(format!("nobody; it begins with the layers of {}@{digest}", image.canonical())));
                 }
                 Ok(_) => {}
                 Err(why) => unknown = unknown.or(Some(why)),
