@@ -14,12 +14,15 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// For one configured registry, or for all that are not.
 pub(super) fn build(settings: Option<&RegistrySettings>, guard: &Guard) -> Result<Client, RegistryError> {
     let host = settings.map_or("any", |s| s.host.as_str());
-    let certificates = settings
-        .and_then(|s| s.ca_pem.as_deref())
-        .map(|pem| reqwest::Certificate::from_pem_bundle(pem.as_bytes()))
-        .transpose()
-        .map_err(|e| RegistryError::Ca { host: host.to_owned(), why: e.to_string() })?
-        .unwrap_or_default();
+    let wrong = |why: String| RegistryError::Ca { host: host.to_owned(), why };
+    let mut certificates = Vec::new();
+    if let Some(pem) = settings.and_then(|s| s.ca_pem.as_deref()) {
+        certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| wrong(e.to_string()))?;
+        // Text without any certificate reads as an empty bundle.
+        if certificates.is_empty() {
+            return Err(wrong("there is no certificate in it".to_owned()));
+        }
+    }
     let https_only = !settings.is_some_and(|s| s.plain_http);
     let builder = || {
         reqwest::Client::builder()

@@ -68,6 +68,38 @@ async fn a_mirror_is_asked_instead_and_told_who_we_are_there() {
 }
 
 #[tokio::test]
+async fn a_registrys_own_authority_vouches_for_that_registry_alone() {
+    let signer = Signer::new();
+    let (private, ca) = Double::start_tls().await;
+    let (other, _) = Double::start_tls().await;
+    let at = |host: &str, ca: &str| RegistrySettings {
+        plain_http: false,
+        ca_pem: Some(ca.to_owned()).filter(|pem| !pem.is_empty()),
+        ..entry(host, None)
+    };
+    for (double, settings, trusted) in [
+        (&private, at(&private.host, &ca), true),
+        (&private, at(&private.host, ""), false),
+        (&other, at(&other.host, &ca), false),
+    ] {
+        let mut bench = Bench::new().await;
+        let image = double.image("1", "app");
+        double.attach(&image, BUNDLE, &signer.bundle(&image));
+        // An entry with the right authority for another host changes nothing.
+        let settings = vec![settings, at("elsewhere.example", &ca)];
+        bench.verifier = Verifier::new(Registry::new(settings, &[]).unwrap(), VerifierSettings::default());
+        bench.double = double.clone();
+        if trusted {
+            bench.proven(&image, &signed_by(&signer)).await;
+        } else {
+            bench.unknown_for(&image, &signer, UnknownCause::Unreachable).await;
+        }
+    }
+    let wrong = Registry::new(vec![at("registry.example", "no certificate")], &[]).err().map(|error| error.to_string());
+    assert!(wrong.is_some_and(|error| error.contains("registry registry.example: caPem")));
+}
+
+#[tokio::test]
 async fn a_registry_that_asks_for_a_pause_gets_it_and_says_so() {
     let in_a_minute = jiff::Timestamp::now() + Duration::from_mins(1);
     for (status, asked, least) in [
