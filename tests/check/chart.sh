@@ -15,6 +15,8 @@ monitored|--set metrics.podMonitor.enabled=true --set metrics.podMonitor.labels.
 keys|--set admission.keySecrets={cosign,other},admission.keyConfigMaps={roots}
 pull-secrets|--set registries.pullSecrets.namespaces={shop,bank},image.pullSecrets={pull}
 registries|--set registries.configured[0].host=registry.example:5000,registries.configured[0].plainHttp=true,registries.configured[0].pullSecret=mirror
+mirrored|--set registries.configured[0].host=docker.io,registries.configured[0].mirror=harbor.example:8443/hub
+clouds|--set registries.configured[0].host=123456789012.dkr.ecr.eu-west-1.amazonaws.com,registries.configured[0].credentials=ECR,registries.configured[1].host=gcr.io,registries.configured[1].credentials=GAR --set workloadIdentity.serviceAccountAnnotations.role=a --set-string workloadIdentity.podLabels.use=true
 backend|--set backend.url=https://s.example:8443/zone,backend.project=shop,backend.auth.tokenSecret.name=backend
 backend-certificate|--set backend.url=https://s.example,backend.project=shop,backend.auth.certificateSecret=client
 placed|--set operator.nodeSelector.trusted=yes,admission.nodeSelector.trusted=yes,operator.tolerations[0].operator=Exists
@@ -30,6 +32,9 @@ maximum|--set admission.timeoutSeconds=31
 /image/operator/digest|--set image.operator.digest=sha256:12
 /crds|--set crds.keeep=true
 /observer/namespace|--set observer.namespace=Bad_Name
+/registries/configured/0/credentials|--set registries.configured[0].host=r.example,registries.configured[0].credentials=AWS
+/registries/configured/0/mirror|--set registries.configured[0].host=r.example,registries.configured[0].mirror=https://m.example
+/workloadIdentity/podLabels|--set workloadIdentity.podLabels.app\.kubernetes\.io/name=x
 /backend/url|--set backend.url=http://s.example,backend.project=shop,backend.auth.tokenSecret.name=backend
 /backend/project|--set backend.url=https://s.example,backend.auth.tokenSecret.name=backend
 /backend/auth|--set backend.url=https://s.example,backend.project=shop
@@ -75,6 +80,10 @@ chart_checks() {
   expect keys 'resourceNames: ["cosign","other"]' || bad=1
   expect pull-secrets 'namespace: bank' || bad=1
   expect registries '"host":"registry.example:5000"' || bad=1
+  expect mirrored '"mirror":"harbor.example:8443/hub"' || bad=1
+  expect clouds 'cidr: 169.254.170.23/32' || bad=1
+  expect clouds 'cidr: 169.254.169.254/32' || bad=1
+  refute default '169.254' || bad=1
   refute no-crds 'kind: CustomResourceDefinition' || bad=1
   refute no-network-policies 'kind: NetworkPolicy' || bad=1
   refute default 'kind: PodMonitor' || bad=1

@@ -12,7 +12,6 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use axum_server::tls_rustls::RustlsConfig;
 use serde_json::{Value, json};
 use zastava_crds::digest::Sha256Digest;
 
@@ -66,31 +65,16 @@ impl Double {
     pub async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let double = Self { content: Arc::default(), host };
-        let router = Router::new().fallback(answer).with_state(double.clone());
+        let (double, router) = Self::at(host);
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         double
     }
 
-    /// The same over TLS, with the certificate (PEM) that vouches for it.
-    pub async fn start_tls() -> (Self, String) {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut authority = rcgen::CertificateParams::default();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority_pem = authority.self_signed(&key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(authority, key);
-        let leaf_key = rcgen::KeyPair::generate().unwrap();
-        let leaf = rcgen::CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&leaf_key, &issuer).unwrap();
-        let config = RustlsConfig::from_pem(leaf.pem().into_bytes(), leaf_key.serialize_pem().into_bytes());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let host = listener.local_addr().unwrap().to_string();
+    /// One that is to be served at a host, and its answers.
+    pub fn at(host: String) -> (Self, Router) {
         let double = Self { content: Arc::default(), host };
         let router = Router::new().fallback(answer).with_state(double.clone());
-        let server = axum_server::from_tcp_rustls(listener, config.await.unwrap()).unwrap();
-        tokio::spawn(async move { server.serve(router.into_make_service()).await.unwrap() });
-        (double, authority_pem)
+        (double, router)
     }
 
     fn lock(&self) -> MutexGuard<'_, Content> {

@@ -9,8 +9,10 @@ use axum::{
     http::{StatusCode, header::RETRY_AFTER},
     response::IntoResponse,
 };
+use axum_server::tls_rustls::RustlsConfig;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prometheus_client::{encoding::text::encode, registry::Registry as Metrics};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use zastava_verify::{
     answer::UnknownCause,
@@ -67,11 +69,29 @@ async fn a_mirror_is_asked_instead_and_told_who_we_are_there() {
     assert!(!seen.is_empty() && seen.iter().all(|path| path.starts_with("/v2/hub/team/app/")), "{seen:?}");
 }
 
+/// A registry over TLS, and the certificate (PEM) that vouches for it.
+async fn under_tls() -> (Double, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_pem = authority.self_signed(&key).unwrap().pem();
+    let issuer = Issuer::new(authority, key);
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let config = RustlsConfig::from_pem(leaf.pem().into_bytes(), key.serialize_pem().into_bytes()).await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let (double, router) = Double::at(listener.local_addr().unwrap().to_string());
+    let server = axum_server::from_tcp_rustls(listener, config).unwrap();
+    tokio::spawn(async move { server.serve(router.into_make_service()).await.unwrap() });
+    (double, authority_pem)
+}
+
 #[tokio::test]
 async fn a_registrys_own_authority_vouches_for_that_registry_alone() {
     let signer = Signer::new();
-    let (private, ca) = Double::start_tls().await;
-    let (other, _) = Double::start_tls().await;
+    let (private, ca) = under_tls().await;
+    let (other, _) = under_tls().await;
     let at = |host: &str, ca: &str| RegistrySettings {
         plain_http: false,
         ca_pem: Some(ca.to_owned()).filter(|pem| !pem.is_empty()),
