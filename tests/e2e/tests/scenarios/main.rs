@@ -10,5 +10,6 @@ mod ground;
 mod install;
 mod loops;
 mod operate;
+mod posture;
 mod runtime;
 mod verdict;

@@ -6,6 +6,7 @@ mod access;
 mod attestations;
 mod bases;
 mod bench;
+mod configs;
 mod cosign;
 mod discovery;
 mod double;
