@@ -87,16 +87,11 @@ pub async fn open<S: FindingStore>(
     let mut fresh = false;
     for _ in 0..ATTEMPTS {
         let found = store.get(home, &name, fresh).await?;
-        let sure = std::mem::replace(&mut fresh, true);
+        fresh = true;
         let mut finding = match found {
             Some(finding) => finding,
-            // A finding that this view does not show yet needs no room.
-            None if store.count(home, None) >= caps.of(&cause.policies) => {
-                if sure {
-                    return Ok(Done::Capped);
-                }
-                continue;
-            }
+            // Not asked for anew: a finding that this view does not show yet is there at the next look.
+            None if store.count(home, None) >= caps.of(&cause.policies) => return Ok(Done::Capped),
             None => match store.create(&key.object(home)).await {
                 Ok(finding) => finding,
                 Err(StoreError::Exists) => continue,
