@@ -114,8 +114,10 @@ impl Row {
             writeln!(out, "  {} {}", kind(digest), digest.digest)?;
         }
         for Evidence { requirement, signed_by, subject } in &self.evidence {
-            let by = plain(&signed_by.join(", "));
-            writeln!(out, "  {requirement}: signed by {by}")?;
+            // A base image is shown by the layers of the image, which nobody signs.
+            let how =
+                if signed_by.is_empty() { "shown".to_owned() } else { format!("signed by {}", signed_by.join(", ")) };
+            writeln!(out, "  {requirement}: {}", plain(&how))?;
             if self.digest.as_ref() != Some(subject) {
                 writeln!(out, "    on {} {}", kind(subject), subject.digest)?;
             }
