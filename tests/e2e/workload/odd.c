@@ -4,6 +4,7 @@
  *   odd memfd NAME PROGRAM ARGUMENT ...      a copy of PROGRAM in a memory file NAME
  *   odd unlinked PROGRAM ARGUMENT ...        PROGRAM, after its name was removed
  *   odd overlay FOLDER PROGRAM ARGUMENT ...  a copy of PROGRAM from an overlay in a user namespace of its own
+ *   odd map FILE                             nothing but a mapping of FILE for execution
  *   odd leave                                removes its own name, and stays
  */
 #define _GNU_SOURCE
@@ -99,6 +100,15 @@ static void from_overlay(const char *folder, char **arguments)
 	must(0, "execv");
 }
 
+static void map(const char *path)
+{
+	int file = open(path, O_RDONLY | O_CLOEXEC);
+
+	must(file >= 0, path);
+	must(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) != MAP_FAILED, "mmap");
+	puts("mapped");
+}
+
 int main(int count, char **arguments)
 {
 	if (count > 3 && !strcmp(arguments[1], "memfd"))
@@ -107,10 +117,14 @@ int main(int count, char **arguments)
 		from_nowhere(arguments + 2);
 	if (count > 3 && !strcmp(arguments[1], "overlay"))
 		from_overlay(arguments[2], arguments + 3);
+	if (count > 2 && !strcmp(arguments[1], "map")) {
+		map(arguments[2]);
+		return 0;
+	}
 	if (count > 1 && !strcmp(arguments[1], "leave")) {
 		must(unlink(arguments[0]) == 0, "unlink");
 		pause();
 	}
-	fprintf(stderr, "odd memfd NAME|unlinked|overlay FOLDER PROGRAM ARGUMENT ..., or odd leave\n");
+	fprintf(stderr, "odd memfd NAME|unlinked|overlay FOLDER PROGRAM ARGUMENT ..., odd map FILE, or odd leave\n");
 	return 64;
 }

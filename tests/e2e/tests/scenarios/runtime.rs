@@ -4,6 +4,7 @@ mod classes;
 mod clean;
 mod fleeting;
 mod kill;
+mod libraries;
 mod scan;
 
 use std::collections::BTreeMap;
