@@ -11,7 +11,7 @@ NODES ?= 2
 
 harness := tests/e2e/harness.sh
 
-.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit test-vm e2e bench-admission
+.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit test-vm e2e fuzz bench-admission
 
 help: ## List these
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -59,6 +59,9 @@ unit: prerequisites ## Tests that need no cluster
 
 test-vm: prerequisites ## Kernel tests on Debian's own kernel with cgroup v2, in an emulated machine
 	@tests/vm/run.sh $(FILTER)
+
+fuzz: prerequisites ## Hostile input for every parser, for longer than the unit tests do (ROUNDS=100000)
+	@ZASTAVA_FUZZ_ROUNDS=$(or $(ROUNDS),100000) cargo test --workspace --lib --test engine -- fuzz
 
 bench-admission: prerequisites ## Measure what admission costs, with release images (ROUNDS=5 SOAK=2 minutes)
 	@ZASTAVA_PROFILE=release ZASTAVA_CLUSTER=$(or $(ZASTAVA_CLUSTER),zastava-bench) $(harness) bench-admission --rounds $(or $(ROUNDS),5) --soak $(or $(SOAK),2)

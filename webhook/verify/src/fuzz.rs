@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 use serde_json::json;
+use sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
 use zastava_crds::digest::Sha256Digest;
 
 use crate::{
+    blob::{self, Blob},
     image::ImageReference,
     keychain::Keychain,
     registry::{Content, Manifest, layers_of, referrers_of},
-    requirement::PublicKey,
+    requirement::{Identity, PublicKey, ResolvedAuthority, SignatureRequirement, Subject, TrustRoot},
     sbom::Header,
 };
 
@@ -81,5 +83,31 @@ fn docker_configs_and_keys() {
     let key = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEldVqmVG2hV1o05aB8gTq1ZBiVXon\nIcqWkmgA61uUt8caqng8Cx6vLXfV1kM5jc0konvMpCO+zz5T7ahRqiih2A==\n-----END PUBLIC KEY-----";
     zastava_fuzz::run(&[key.as_bytes()], 4096, |input| {
         let _ = std::str::from_utf8(input).map(PublicKey::from_pem);
+    });
+}
+
+const BUNDLES: [&[u8]; 4] = [
+    include_bytes!("../tests/fixtures/bundles/cosign-v3-blob.sigstore.json"),
+    include_bytes!("../tests/fixtures/bundles/rekor-v2-dsse.sigstore.json"),
+    include_bytes!("../tests/fixtures/bundles/key-logged.sigstore.json"),
+    include_bytes!("../tests/fixtures/bundles/conda-attestation.sigstore.json"),
+];
+
+#[test]
+fn bundles_with_certificates_logs_and_timestamps() {
+    let anybody = Identity::new("https://accounts.example", Subject::Glob("nobody@*.example".to_owned())).unwrap();
+    let authority = ResolvedAuthority::keyless(anybody, TrustRoot::public_good().unwrap(), "nobody").unwrap();
+    let signed_by = SignatureRequirement::new("release", vec![authority], 1).unwrap();
+    let digest: Sha256Digest = DIGEST.parse().unwrap();
+    zastava_fuzz::run(&BUNDLES, 128 * 1024, |input| {
+        assert!(blob::verify(input, Blob::Digest(&digest), &signed_by).is_err(), "nobody signed anything");
+    });
+}
+
+#[test]
+fn trust_roots() {
+    let root = SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes();
+    zastava_fuzz::run(&[root], 128 * 1024, |input| {
+        let _ = std::str::from_utf8(input).map(TrustRoot::from_json);
     });
 }

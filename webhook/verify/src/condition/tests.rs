@@ -272,3 +272,23 @@ async fn a_full_pool_is_unknown() {
     );
     assert!(matches!(results, (Ok(Ok(())), Ok(Err(Unmet::Condition(_))))), "{results:?}");
 }
+
+#[test]
+fn fuzz_conditions() {
+    let seeds: [&[u8]; 5] = [
+        b"predicate.builder.id == 'https://builder.example' && predicate.materials.all(m, m.uri.startsWith('git+'))",
+        b"predicate.list.exists(x, predicate.list.filter(y, y != x).size() > 1) ? true : !has(predicate.a.b)",
+        b"size(predicate.list.map(x, x * 2 + 1)) in [1, 2, 3] || predicate.name.matches('^a+b*$')",
+        b"subject.exists_one(s, s.digest.sha256.size() == 64) && predicateType.contains('slsa')",
+        b"timestamp(predicate.at) < now && duration('1h') > duration('5s') && [1, 2][0] == {'a': 1}['a']",
+    ];
+    let statement = r#"{"_type": "https://in-toto.io/Statement/v1", "predicateType": "https://slsa.dev/provenance/v1",
+        "subject": [{"digest": {"sha256": "00"}}], "predicate": {"builder": {"id": "x"}, "name": "aab", "at": "2026-01-01T00:00:00Z",
+        "materials": [{"uri": "git+https://a"}, {"uri": "b"}], "list": [1, 2.5, null, "x", [1], {"a": 1}]}}"#;
+    zastava_fuzz::run(&seeds, 5000, |input| {
+        let Ok(text) = std::str::from_utf8(input) else { return };
+        if let Ok(conditions) = Conditions::compile(&[text.to_owned()]) {
+            let _ = conditions.evaluate(statement.as_bytes(), Timestamp::UNIX_EPOCH);
+        }
+    });
+}
