@@ -96,6 +96,10 @@ impl From<Error> for Rejected {
             Error::SignatureInvalid(_) => Self::BadSignature,
             Error::ArtifactMismatch(_) => Self::OtherImage,
             Error::Certificate(error) => match error {
+                // The chain is looked at before the leaf's own times, and only its text says that it was these.
+                CertificateError::ChainInvalid(why) if why.contains("CertExpired") || why.contains("CertNotValidYet") => {
+                    Self::Expired
+                }
                 CertificateError::ChainInvalid(_) => Self::UntrustedCertificate,
                 CertificateError::Sct(_) => Self::UnloggedCertificate,
                 CertificateError::NoValidAuthority { .. }

@@ -202,10 +202,17 @@ impl Double {
 
     /// Legacy signatures: payloads and their signatures under the `.sig` tag.
     pub fn sign_legacy(&self, image: &Sha256Digest, signatures: &[(String, String)]) {
-        let layers = signatures.iter().map(|(payload, signature)| {
+        let beside = |signature: &String| json!({"dev.cosignproject.cosign/signature": signature});
+        let layers: Vec<_> = signatures.iter().map(|(payload, s)| (payload.clone(), beside(s))).collect();
+        self.sign_legacy_beside(image, &layers);
+    }
+
+    /// The same with all that stands beside a payload.
+    pub fn sign_legacy_beside(&self, image: &Sha256Digest, signatures: &[(String, Value)]) {
+        let layers = signatures.iter().map(|(payload, beside)| {
             let mut layer = self.blob(payload.as_bytes());
             layer["mediaType"] = "application/vnd.dev.cosign.simplesigning.v1+json".into();
-            layer["annotations"] = json!({"dev.cosignproject.cosign/signature": signature});
+            layer["annotations"] = beside.clone();
             layer
         });
         self.legacy(image, "sig", &layers.collect::<Vec<_>>());

@@ -122,3 +122,25 @@ fn a_file_under_a_key_with_and_without_its_log() {
     assert_eq!(class(verify(KEYED, Blob::Bytes(KEYED_FILE), &keyless)), "no_certificate");
     assert_eq!(class(verify(COSIGN, Blob::Bytes(COSIGN_FILE), &logged)), "other_key");
 }
+
+/// The log entry of another signature, recorded.
+pub fn cve_2022_36056() {
+    let bundle = include_bytes!("../fixtures/bundles/cve-2022-36056.sigstore.json");
+    let json: serde_json::Value = serde_json::from_slice(bundle).unwrap();
+    let said = json["messageSignature"]["messageDigest"]["digest"].as_str().unwrap();
+    let said = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, said).unwrap();
+    let subject = digest(&hex::encode(said));
+    let refused = verify(bundle, Blob::Digest(&subject), &by(GITHUB, exact("william@yossarian.net"), staging()));
+    assert!(refused.is_err());
+}
+
+#[test]
+fn nothing_that_says_when_or_that_it_was_logged() {
+    let timeless = include_bytes!("../fixtures/bundles/no-signed-time.sigstore.json");
+    let unlogged = include_bytes!("../fixtures/bundles/no-log-entry.sigstore.json");
+    let subject = Sha256Digest::of(b"whatever");
+    let class_of =
+        |bundle: &[u8]| class(verify(bundle, Blob::Digest(&subject), &by(GITHUB, exact("a@b"), public_good())));
+    assert_eq!(class_of(timeless), "no_signing_time");
+    assert_eq!(class_of(unlogged), "no_log_entry");
+}
