@@ -97,7 +97,9 @@ impl From<Error> for Rejected {
             Error::ArtifactMismatch(_) => Self::OtherImage,
             Error::Certificate(error) => match error {
                 // The chain is looked at before the leaf's own times, and only its text says that it was these.
-                CertificateError::ChainInvalid(why) if why.contains("CertExpired") || why.contains("CertNotValidYet") => {
+                CertificateError::ChainInvalid(why)
+                    if why.contains("CertExpired") || why.contains("CertNotValidYet") =>
+                {
                     Self::Expired
                 }
                 CertificateError::ChainInvalid(_) => Self::UntrustedCertificate,

@@ -5,11 +5,16 @@ use std::{cell::Cell, time::Duration};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use zastava_crds::digest::Sha256Digest;
-use zastava_verify::verdict::Verdict;
+use zastava_verify::{
+    blob::{Blob, verify},
+    requirement::TrustRoot,
+    verdict::Verdict,
+};
 
 use super::{
     bench::{Bench, signed_by},
     signer::{BUNDLE, Signer},
+    sigstore::{SIGNED_AT, Sigstore, bundle, signature_of},
 };
 
 /// A round is a conversation: some milliseconds.
@@ -74,5 +79,39 @@ fn pages_of_referrers() {
                 .then(|| super::double::manifest("application/vnd.oci.image.index.v1+json", body.clone()))
         });
         assert!(!matches!(verdict(&bench, &image, &signer).await, Verdict::Proven(_)));
+    });
+}
+
+#[test]
+fn keyless_bundles() {
+    let sigstore = Sigstore::new();
+    let (leaf, image) = (sigstore.workflow(), Sha256Digest::of(b"image"));
+    let logged = sigstore.bundle(&leaf, &image);
+    let envelope = &logged["dsseEnvelope"];
+    let stamp = sigstore.tsa.stamp(&signature_of(envelope), SIGNED_AT);
+    let stamped = bundle(&leaf.certificate(), &[sigstore.rekor.v2(envelope, &leaf.verifier())], &[stamp], envelope);
+    let policy = sigstore.asks_for_workflow();
+    let [requirement] = policy.signatures() else { panic!() };
+    for good in [&logged, &stamped] {
+        verify(good.to_string().as_bytes(), Blob::Digest(&image), requirement).unwrap();
+    }
+    let every = Cell::new(0_u32);
+    zastava_fuzz::run(&[logged.to_string().as_bytes(), stamped.to_string().as_bytes()], LIMIT, |input| {
+        // A fraction of the rounds of a parser: each checks some signatures.
+        every.set(every.get() + 1);
+        if every.get() % 4 != 1 || verify(input, Blob::Digest(&image), requirement).is_err() {
+            return;
+        }
+        let read: Value = serde_json::from_slice(input).unwrap();
+        let read = &read["dsseEnvelope"];
+        assert_eq!((&read["payload"], &read["payloadType"]), (&envelope["payload"], &envelope["payloadType"]));
+    });
+}
+
+#[test]
+fn trusted_roots() {
+    let root = Sigstore::new().root().to_string();
+    zastava_fuzz::run(&[root.as_bytes()], LIMIT, |input| {
+        let _ = std::str::from_utf8(input).map(TrustRoot::from_json);
     });
 }
