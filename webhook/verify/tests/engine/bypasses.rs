@@ -209,8 +209,7 @@ async fn cve_2022_36056_what_is_in_a_bundle_is_held_together() {
     scene.refuses(&document, "log entry that does not hold").await;
     // A certificate that was over, or had not begun, when the log took the signature in.
     for window in [Window(SIGNED_AT - 700, SIGNED_AT - 100), Window(SIGNED_AT + 100, SIGNED_AT + 700)] {
-        let fulcio = &scene.sigstore.fulcio;
-        let leaf = fulcio.certify_by(&fulcio.intermediate, ISSUER, WORKFLOW, window);
+        let leaf = scene.sigstore.fulcio.intermediate.certify(ISSUER, WORKFLOW, window);
         scene.refuses(&scene.sigstore.bundle(&leaf, &scene.image), "was not valid").await;
     }
 }
@@ -253,7 +252,7 @@ async fn cve_2026_24122_an_issuing_certificate_that_has_expired() {
         let issuing = sigstore.fulcio.root.below(authority("sent along", window));
         sigstore.fulcio.trust_root_alone();
         let scene = Scene::of(sigstore).await;
-        let leaf = scene.sigstore.fulcio.certify_by(&issuing, ISSUER, WORKFLOW, Window::SHORT);
+        let leaf = issuing.certify(ISSUER, WORKFLOW, Window::SHORT);
         let envelope = leaf.envelope(&scene.image, SIGN);
         let logged = scene.sigstore.rekor.dsse(&envelope, &leaf.verifier());
         let mut document = bundle(&leaf.chain(&[&issuing.der]), &[logged], &[], &envelope);

@@ -51,6 +51,21 @@ impl Certified {
         let der = params.signed_by(&key, &Issuer::from_params(&self.params, &self.key)).unwrap().der().to_vec();
         Self { params, key, der }
     }
+
+    /// A certificate that vouches for an identity: a URI, or an email address.
+    pub fn certify(&self, issuer: &str, subject: &str, window: Window) -> Leaf {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
+        let name = subject.to_owned().try_into().unwrap();
+        let email = subject.contains('@') && !subject.contains("//");
+        params.subject_alt_names = vec![if email { SanType::Rfc822Name(name) } else { SanType::URI(name) }];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(ISSUER_V2, der::utf8(issuer))];
+        window.apply(&mut params);
+        let Certified { key, der, .. } = self.below(params);
+        Leaf { key, der }
+    }
 }
 
 /// What an authority's own certificate says.
@@ -103,23 +118,9 @@ impl Authority {
             "validFor": {"start": "2020-01-01T00:00:00Z"}})
     }
 
-    /// A certificate that vouches for an identity: a URI, or an email address.
+    /// A certificate of the issuing certificate, as long as Fulcio's live.
     pub fn certify(&self, issuer: &str, subject: &str) -> Leaf {
-        self.certify_by(&self.intermediate, issuer, subject, Window::SHORT)
-    }
-
-    pub fn certify_by(&self, by: &Certified, issuer: &str, subject: &str, window: Window) -> Leaf {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
-        let name = subject.to_owned().try_into().unwrap();
-        let email = subject.contains('@') && !subject.contains("//");
-        params.subject_alt_names = vec![if email { SanType::Rfc822Name(name) } else { SanType::URI(name) }];
-        params.custom_extensions = vec![CustomExtension::from_oid_content(ISSUER_V2, der::utf8(issuer))];
-        window.apply(&mut params);
-        let Certified { key, der, .. } = by.below(params);
-        Leaf { key, der }
+        self.intermediate.certify(issuer, subject, Window::SHORT)
     }
 }
 
