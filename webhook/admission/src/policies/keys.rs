@@ -254,6 +254,17 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_trust_roots_are_looked_for_where_policies_name_them() {
+        let admission = serde_json::from_value(serde_json::json!({"signatures": [{"name": "a", "authorities": [
+            {"key": {"configMapRef": {"name": "key"}}, "transparencyLog": "Require", "trustRoot": {"name": "log"}},
+            {"keyless": {"issuer": "https://i", "subject": "s", "trustRoot": {"name": "fulcio"}}},
+            {"key": {"secretRef": {"name": "secret"}}}, {"key": {"pem": "x"}}]}]}));
+        let map = |name: &str| Source::ConfigMap(name.to_owned());
+        let named = [map("fulcio"), map("key"), map("log"), Source::Secret("secret".to_owned())];
+        assert_eq!(sources(&admission.unwrap()), BTreeSet::from(named));
+    }
+
+    #[test]
     fn a_failing_read_does_not_unlearn_a_key_but_a_deletion_does() {
         let mut keys = Keyring::new("zastava-system");
         let source = Source::Secret("cosign".to_owned());
