@@ -13,8 +13,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use zastava_crds::digest::Sha256Digest;
 
-use super::sigstore::Verifier;
-
 /// cosign's predicate of a signature.
 pub const SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
 /// CycloneDX.
@@ -55,12 +53,6 @@ impl Signer {
         let text = STANDARD.encode(der.as_ref());
         let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
-    }
-
-    /// The key as logs record it.
-    pub fn verifier(&self) -> Verifier {
-        let der: String = self.pem().lines().filter(|line| !line.starts_with('-')).collect();
-        Verifier { pem: self.pem(), v2: json!({"publicKey": {"rawBytes": der}}) }
     }
 
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {

@@ -18,7 +18,7 @@ pub use self::{
     log::{Log, Verifier},
     timestamp::Timestamper,
 };
-use super::signer::{SIGN, pae, statement};
+use super::signer::{SIGN, Signer, pae, statement};
 
 /// When signatures are made.
 pub const SIGNED_AT: i64 = 1_750_000_000;
@@ -115,6 +115,14 @@ impl TrustStore for Store {
     fn trust_root(&self, reference: &zastava_crds::policy::TrustRootRef) -> Result<Arc<TrustRoot>, String> {
         assert_eq!((reference.name.as_str(), reference.key.as_str()), ("root", "trusted_root.json"));
         self.root.clone().ok_or_else(|| "no such ConfigMap".to_owned())
+    }
+}
+
+impl Signer {
+    /// The key as logs record it.
+    pub fn verifier(&self) -> Verifier {
+        let der: String = self.pem().lines().filter(|line| !line.starts_with('-')).collect();
+        Verifier { pem: self.pem(), v2: json!({"publicKey": {"rawBytes": der}}) }
     }
 }
 
