@@ -3,4 +3,4 @@
 mod burst;
 mod exact;
 mod intake;
-mod victim;
+pub mod victim;

@@ -1,5 +1,7 @@
 //! What really runs: where it came from, what is done about it, and what is left alone.
 
+mod absent;
+mod already;
 mod classes;
 mod clean;
 mod fleeting;

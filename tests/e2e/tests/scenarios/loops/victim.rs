@@ -55,6 +55,11 @@ impl Victim {
         Ok(Self { pid, pod: name })
     }
 
+    /// SIGSTOP: it is there and does nothing.
+    pub fn stop(&self) -> Told {
+        kill_process(self.pid, Signal::STOP).with_context(|| format!("{} was gone before it stopped", self.pod))
+    }
+
     /// SIGKILL.
     pub fn kill(&self) -> Told {
         kill_process(self.pid, Signal::KILL).with_context(|| format!("{} was gone before the blow", self.pod))
