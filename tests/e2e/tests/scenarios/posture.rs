@@ -40,7 +40,7 @@ async fn posture(scene: &Scene<'_>, resolved: Option<ResolutionReason>) -> anyho
 
 /// Waits until the policy says this of what runs.
 async fn says(scene: &Scene<'_>, wanted: &str) -> anyhow::Result<()> {
-    let told = "jsonpath={.status.conditions[?(@.type=='PostureSatisfied')].reason} {.status.matched.violating}";
+    let told = "jsonpath={.status.matched.violating} {.status.conditions[?(@.type=='PostureSatisfied')].message}";
     let look = async || {
         let said = scene.stage().kubectl(&["get", "zp", scene.namespace(), "-o", told])?;
         Ok(if said.trim() == wanted { Seen::There(()) } else { Seen::NotYet(said) })
@@ -57,7 +57,7 @@ async fn what_runs_is_held_against_the_policy_as_it_is_now() {
         let (team, next) = (scene.signed_by(TEAM)?, scene.signed_by(NEXT)?);
         scene.policy(policy(&team, &json!([]))).await?;
         scene.run("app", &image.reference().tagged()).await?;
-        says(scene, "Satisfied 0").await?;
+        says(scene, "0 of 1 running images 1 satisfy").await?;
         ensure!(scene.findings().await?.iter().all(|finding| finding.spec.type_ != FindingType::Posture));
 
         // The key is rotated, and nobody has signed the image again.
@@ -70,7 +70,7 @@ async fn what_runs_is_held_against_the_policy_as_it_is_now() {
         let shown = scene.stage().kubectl(&["get", "rf", "--namespace", scene.namespace()])?;
         let line = shown.lines().find(|line| line.contains("Posture")).unwrap_or_default();
         ensure!(line.contains("High") && line.contains("signatures[team]"), "{shown}");
-        says(scene, "Violated 1").await?;
+        says(scene, "1 of 1 running images 0 satisfy, 1 in violation").await?;
 
         let exception = json!([{
             "name": "known", "reason": "rotated, to be signed again", "expires": "2100-01-01T00:00:00Z",
@@ -78,7 +78,7 @@ async fn what_runs_is_held_against_the_policy_as_it_is_now() {
         }]);
         scene.policy(policy(&next, &exception)).await?;
         posture(scene, Some(ResolutionReason::Excepted)).await?;
-        says(scene, "Satisfied 0").await?;
+        says(scene, "0 of 1 running images 0 satisfy, 1 excepted").await?;
 
         scene.policy(policy(&next, &json!([]))).await?;
         let again = posture(scene, None).await?;
