@@ -37,7 +37,7 @@ step_licences() {
 
 step_shell() {
   local scripts
-  mapfile -t scripts < <(git ls-files -- '*.sh' '.ci/run'; git grep -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.sh' ':!.ci/run' ':!*.rs' || true)
+  mapfile -t scripts < <(git ls-files -- '*.sh' '.ci/run'; git grep -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.sh' ':!.ci/run' ':!*.rs' ':!*.md' || true)
   shellcheck --severity=warning "${scripts[@]}"
 }
 
