@@ -202,7 +202,7 @@ pub fn rule_set<P: AsRef<ZastavaPolicy>>(
 
 #[cfg(test)]
 mod tests {
-    use zastava_crds::policy::{Libraries, MatchSpec, RuntimeSpec, ZastavaPolicySpec};
+    use zastava_crds::policy::{MatchSpec, ZastavaPolicySpec};
 
     use super::*;
 
@@ -226,7 +226,7 @@ mod tests {
             policy("suspended", |spec| spec.suspend = true),
             policy("admission-only", |spec| spec.runtime = None),
             policy("unsupported", |spec| {
-                spec.runtime = Some(RuntimeSpec { libraries: Libraries::Audit, ..RuntimeSpec::default() });
+                spec.scan = Some(serde_json::from_value(serde_json::json!({"on": ["Posture"]})).unwrap());
             }),
         ];
         assert_eq!(names(&policies), ["a", "b"]);
