@@ -46,15 +46,16 @@ tests() {
     jq -r 'select(.profile.test == true and .target.name == "zastava_observer" and .executable != null) | .executable' | tail -n 1
 }
 
-# The runtime and what it is linked with, as the test cluster has it.
-runtime() { # root
+# The container runtime of the test cluster and two programs of this machine, with what they are linked with.
+programs() { # root
   local bin library
   bin=$(tests/e2e/harness.sh bin)
-  cp -L "$bin/runc" "$1/bin/runc"
+  mkdir "$1/programs"
+  cp -L "$bin/runc" /bin/true /bin/sleep "$1/programs/"
   while IFS= read -r library; do
     mkdir -p "$1$(dirname "$library")"
     cp -L "$library" "$1$library"
-  done < <(ldd "$bin/runc" | grep -oE '/lib[^ ]+')
+  done < <(ldd "$1"/programs/* | grep -oE '/lib[^ ]+' | sort -u)
 }
 
 work=$(mktemp -d)
@@ -67,7 +68,7 @@ root=$work/root
 mkdir -p "$root/bin"
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$folder/overlay.ko" "$root/overlay.ko"
-runtime "$root"
+programs "$root"
 install -m 755 "$here/init" "$root/init"
 strip --strip-all -o "$root/observer-tests" "$program"
 (cd "$root" && find . -print0 | sort -z | cpio --null --create --format=newc --quiet --owner=0:0 --reproducible) >"$work/initramfs"

@@ -49,7 +49,8 @@ fn what_the_runtime_itself_executes_is_no_drift_and_what_it_is_asked_to_is() {
         "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"],
             "args": ["/bin/busybox", "sleep", "1000"]},
         "root": {"path": "merged", "readonly": false},
-        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+        "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}],
         // Such as a driver's, which runs a program of the node while the container is made.
         "hooks": {"createContainer": [{"path": busybox().unwrap().display().to_string(), "args": ["true"]}]},
         "linux": {"cgroupsPath": ground.cgroups_path(),
