@@ -44,7 +44,7 @@ use crate::{
 /// Manifests, indexes and referrers pages are at most this long (as containerd's bound).
 pub(crate) const MAX_MANIFEST: usize = 4 * 1024 * 1024;
 /// Bytes of small content (manifests, signatures) kept in memory.
-const CONTENT_CACHE_BYTES: u64 = 8 * 1024 * 1024;
+const CONTENT_CACHE_BYTES: u64 = 4 * 1024 * 1024;
 const CONTENT_TTL: Duration = Duration::from_mins(10);
 const MAX_TOKENS: u64 = 10_000;
 
@@ -181,7 +181,7 @@ impl Registry {
         }
         let content = Cache::builder()
             .max_capacity(CONTENT_CACHE_BYTES)
-            .weigher(|_: &ContentKey, content: &Content| u32::try_from(content.body.len() + 512).unwrap_or(u32::MAX))
+            .weigher(|_: &ContentKey, content: &Content| u32::try_from(content.body.len() + 1024).unwrap_or(u32::MAX))
             .time_to_live(CONTENT_TTL)
             .build();
         let known = Cache::builder().max_capacity(MAX_TOKENS).expire_after(TokenLifetime).build();

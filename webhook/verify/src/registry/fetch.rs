@@ -301,7 +301,8 @@ pub(crate) async fn bounded(response: &mut Response, host: &str, limit: usize) -
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    // Grown by doubling, and kept for minutes: what is kept has the size it needs.
+    Ok(if body.len() < body.capacity() / 4 * 3 { Bytes::copy_from_slice(&body) } else { body.freeze() })
 }
 
 /// A request that brought no answer.
