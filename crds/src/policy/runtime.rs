@@ -15,7 +15,7 @@ pub struct RuntimeSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<ProcessesSpec>,
     /// Loaded objects that are not in the image, and what a dynamic loader is told to run; `drift.allow` holds for them
-    /// too. Where a policy asks for it, it costs 15 to 30 µs an exec on the whole node.
+    /// too. Where a policy asks for it, it costs something at each exec of the whole node.
     #[serde(default)]
     pub libraries: Libraries,
     /// Whether running images still satisfy `admission`. Absent: only admission looks.
