@@ -57,8 +57,8 @@ check: prerequisites ## Lints, licences, charts, stale generated files
 unit: prerequisites ## Tests that need no cluster
 	@cargo test --workspace --lib --bins --test engine --test validation --no-fail-fast
 
-test-vm: prerequisites ## Kernel tests on Debian's own kernel with cgroup v2, in an emulated machine
-	@tests/vm/run.sh $(FILTER)
+test-vm: prerequisites ## Kernel tests on Debian's own kernel with cgroup v2, in an emulated machine (VM_FILTER=name picks some)
+	@tests/vm/run.sh $(VM_FILTER)
 
 fuzz: prerequisites ## Hostile input for every parser, for longer than the unit tests do (ROUNDS=100000)
 	@ZASTAVA_FUZZ_ROUNDS=$(or $(ROUNDS),100000) cargo test --workspace --lib --test engine -- fuzz

@@ -97,8 +97,12 @@ step_bans() {
 
 # JSON Schemas of the test cluster's Kubernetes version, made once from its own OpenAPI document.
 schemas() {
+  set -e # a substitution does not inherit it
   local module version folder
-  module=$(cd tests/e2e/tools/kubernetes && GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off go list -m -f '{{.Dir}}' k8s.io/kubernetes)
+  # The module may be gone where only Zastava's own cache was kept.
+  module=$(cd tests/e2e/tools/kubernetes && export GOTOOLCHAIN=local GOFLAGS=-mod=readonly GOWORK=off &&
+    go mod download k8s.io/kubernetes >&2 && go list -m -f '{{.Dir}}' k8s.io/kubernetes)
+  [ -n "$module" ] || { wrong 'k8s.io/kubernetes is no module of tests/e2e/tools/kubernetes'; return 1; }
   version=$(sha256sum "$module/api/openapi-spec/swagger.json" tests/check/schemas.jq | sha256sum | cut -c1-16)
   folder=$ZASTAVA_CACHE/schemas/$version
   if [ ! -d "$folder" ]; then

@@ -17,23 +17,34 @@ limit=900
 say() { printf 'vm: %s\n' "$*" >&2; }
 if [ "$(uname -m)" != x86_64 ]; then say "skipped: only x86-64 is emulated, this is $(uname -m)"; exit 0; fi
 
+newest() {
+  apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '/Depends: linux-image-/ {print $2; exit}' || true
+}
+
 # The newest kernel of this Debian's cloud image, unpacked once a version.
 kernel() {
+  set -e # a substitution does not inherit it
   local package folder temp
-  package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
-  if [ -z "$package" ]; then
-    apt-get -o DPkg::Lock::Timeout=300 update -qq >&2
-    package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-/ {print $2; exit}')
-  fi
+  package=$(newest)
   folder=$ZASTAVA_CACHE/vm/$package
-  if [ ! -f "$folder/vmlinuz" ]; then
+  if [ -z "$package" ] || [ ! -f "$folder/overlay.ko" ] || [ ! -f "$folder/vmlinuz" ]; then
     mkdir -p "$ZASTAVA_CACHE/vm"
     temp=$(mktemp -d "$ZASTAVA_CACHE/vm/.making.XXXXXX")
-    say "downloading $package, once"
-    (cd "$temp" && apt-get download -qq "$package" 2>/dev/null >&2 && dpkg-deb -x ./*.deb x)
+    say 'downloading the kernel, once'
+    cd "$temp"
+    # Old lists name packages that are gone from the mirrors.
+    if [ -z "$package" ] || ! apt-get download -qq "$package" >&2; then
+      apt-get -o DPkg::Lock::Timeout=300 update -qq >&2
+      package=$(newest)
+      [ -n "$package" ] || { say 'no package linux-image-cloud-amd64: is main of this Debian among the sources?'; exit 1; }
+      folder=$ZASTAVA_CACHE/vm/$package
+      apt-get download -qq "$package" >&2
+    fi
+    dpkg-deb -x ./*.deb x
     mkdir "$temp/done"
     cp "$temp"/x/boot/vmlinuz-* "$temp/done/vmlinuz"
     cp "$(find "$temp/x" -name overlay.ko)" "$temp/done/overlay.ko"
+    [ -f "$folder/overlay.ko" ] || rm -rf "$folder"
     mv -T "$temp/done" "$folder" 2>/dev/null || true # another run was faster
     rm -rf "$temp"
   fi

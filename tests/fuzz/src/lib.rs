@@ -4,6 +4,7 @@
 //! it longer and `ZASTAVA_FUZZ_START` another one. The target must return for every input; a panic shows the input.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 mod mutate;
 
@@ -22,15 +23,29 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Runs a target over each seed as it is, and then over mutations of them. The longest input has `limit` bytes.
 ///
 /// # Panics
-/// If the target panics, or takes unreasonably long: with the input, as a Rust byte string.
+/// If the target panics, or takes unreasonably long: with the input, escaped. If a variable is no number.
 pub fn run(seeds: &[&[u8]], limit: usize, target: impl Fn(&[u8])) {
-    let number = |name, otherwise| std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise);
+    run_one_in(1, seeds, limit, target);
+}
+
+/// The same with a fraction of the rounds, for targets that take longer than a parser.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_one_in(parts: u64, seeds: &[&[u8]], limit: usize, target: impl Fn(&[u8])) {
     let mut mutator = Mutator::new(number("ZASTAVA_FUZZ_START", 1));
     for seed in seeds {
         one(seed, &target);
     }
-    for _ in 0..number("ZASTAVA_FUZZ_ROUNDS", ROUNDS) {
+    for _ in 0..number("ZASTAVA_FUZZ_ROUNDS", ROUNDS) / parts.max(1) {
         one(&mutator.mutate(seeds, limit), &target);
+    }
+}
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is no number")),
+        Err(_) => otherwise,
     }
 }
 

@@ -45,6 +45,10 @@ pub async fn run(cluster: &str, extent: Extent, page: &Path) -> Result<()> {
     }
     let after = setting.webhook.memory()?;
     let soaked = soak(&setting, extent.soak).await?;
+    let wrong: u64 = cells.iter().flat_map(|cell| &cell.rounds).map(|round| round.wrong).sum();
+    if wrong > 0 {
+        return Err(Error::Invalid(format!("{wrong} answers were wrong, so nothing is written:\n{}", table(&cells))));
+    }
     let text = written(extent, &cells, idle, after, &soaked);
     std::fs::write(page, &text).at(page)?;
     println!("{text}");
@@ -144,7 +148,10 @@ async fn soak(setting: &Setting, long: Duration) -> Result<Vec<(u64, Memory)>> {
             let mut some = distinct(setting, Kind::Signed, 20, 1)?;
             some.extend(some.clone().into_iter().cycle().take(400).collect::<Vec<_>>());
             requests += u64::try_from(some.len()).unwrap_or(0);
-            load(&setting.direct, &some, 8, true).await?;
+            let wrong = load(&setting.direct, &some, 8, true).await?.wrong;
+            if wrong > 0 {
+                return Err(Error::Invalid(format!("{wrong} of {} answers under load were wrong", some.len())));
+            }
         }
         seen.push((requests, process.memory()?));
     }

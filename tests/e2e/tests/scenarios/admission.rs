@@ -78,7 +78,9 @@ async fn a_strangers_signature_is_refused() {
         enforce(scene).await?;
         let reference = strange.reference().tagged();
         let message = scene.create(scene.pod("app", &reference)).await?.refused()?;
-        explains(&message, scene, &reference)
+        explains(&message, scene, &reference)?;
+        ensure!(message.contains("no signature that counts"), "{message}");
+        Ok(())
     })
     .await;
 }
@@ -94,6 +96,7 @@ async fn a_tag_that_moved_is_judged_by_what_it_names_now() {
         ensure!(first.reference().digest != second.reference().digest, "the tag did not move");
         let message = scene.create(scene.pod("after", &second.reference().tagged())).await?.refused()?;
         explains(&message, scene, &second.reference().tagged())?;
+        ensure!(message.contains("no signature"), "{message}");
 
         let pods: Api<Pod> = Api::namespaced(scene.client().clone(), scene.namespace());
         let before = pods.get("before").await?.spec.and_then(|spec| spec.containers.into_iter().next()?.image);
@@ -118,7 +121,8 @@ async fn an_ephemeral_container_is_judged_as_well() {
         };
         let refused =
             attach(&unsigned.reference().pinned()).await.err().context("an unsigned debug container was let in")?;
-        ensure!(refused.to_string().contains("debug"), "{refused}");
+        let refused = refused.to_string();
+        ensure!(refused.contains("ephemeral container debug") && refused.contains("no signature"), "{refused}");
         attach(&signed.reference().pinned()).await.context("a signed debug container was refused")?;
         Ok(())
     })
@@ -142,6 +146,7 @@ async fn a_deployment_is_refused_when_it_is_applied() {
         };
         let message = scene.apply(deployment(&unsigned)).await?.refused()?;
         explains(&message, scene, &unsigned)?;
+        ensure!(message.contains("no signature"), "{message}");
         // A template keeps what was written: the digest is the pod's.
         let stored = scene.apply(deployment(&signed)).await?.taken()?;
         let image = &stored.data["spec"]["template"]["spec"]["containers"][0]["image"];
