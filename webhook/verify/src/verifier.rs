@@ -68,7 +68,7 @@ pub struct VerifierSettings {
     pub refusal_ttl: Duration,
     /// How long an unknown is remembered, where the registry did not say.
     pub unknown_ttl: Duration,
-    /// Bytes of remembered verdicts at most; a verdict takes some 2.2 KiB.
+    /// Bytes of remembered verdicts at most; a verdict takes some 1.4 KiB.
     pub max_verdict_bytes: u64,
     /// Longest that one verification may take, whoever still waits.
     pub work_timeout: Duration,

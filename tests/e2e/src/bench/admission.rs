@@ -136,6 +136,7 @@ async fn measured(
         cpu: setting.webhook.cpu()?.saturating_sub(cpu),
         registry: setting.registry.asked() - asked,
         wrong: answers.wrong,
+        resident: setting.webhook.memory()?.resident,
     })
 }
 

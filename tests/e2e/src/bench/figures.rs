@@ -16,6 +16,8 @@ pub struct Round {
     pub registry: u64,
     /// Requests that were not answered as they should have been.
     pub wrong: u64,
+    /// Memory of the webhook afterwards, resident, in KiB.
+    pub resident: u64,
 }
 
 impl Round {
@@ -61,14 +63,17 @@ impl Cell {
         let requests = self.rounds.first().map_or(0, |round| round.latencies.len());
         #[allow(clippy::cast_precision_loss, reason = "counts of requests are far below 2^52")]
         let registry = |round: &Round| round.per_request(round.registry as f64);
+        #[allow(clippy::cast_precision_loss, reason = "KiB of one process are far below 2^52")]
+        let resident = |round: &Round| round.resident as f64 / 1024.0;
         format!(
-            "| {} | {requests} | {} | {} | {} | {} | {} | {wrong} |",
+            "| {} | {requests} | {} | {} | {} | {} | {} | {} | {wrong} |",
             self.name,
             self.spread(|round| round.percentile(50), 2),
             self.spread(|round| round.percentile(99), 2),
             self.spread(Round::rate, 0),
             self.spread(|round| round.per_request(round.cpu.as_secs_f64() * 1e3), 3),
             self.spread(registry, 2),
+            self.spread(resident, 0),
         )
     }
 }
@@ -76,8 +81,8 @@ impl Cell {
 /// All cells as a table of a document.
 pub fn table(cells: &[Cell]) -> String {
     let mut text = String::from(
-        "| cell | requests a round | p50 ms | p99 ms | requests/s | CPU seconds per 1,000 | registry requests each | wrong answers |\n\
-         |---|---|---|---|---|---|---|---|\n",
+        "| cell | requests a round | p50 ms | p99 ms | requests/s | CPU seconds per 1,000 | registry requests each | resident MiB after | wrong answers |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
     );
     for cell in cells {
         let _ = writeln!(text, "{}", cell.line());
@@ -97,12 +102,13 @@ mod tests {
             cpu: Duration::from_millis(4),
             registry: 8,
             wrong: 0,
+            resident: 2048,
         };
         let cell =
             Cell { name: "c".into(), rounds: vec![round(&[1, 2, 3, 9]), round(&[2, 4, 5, 7]), round(&[1, 1, 1, 1])] };
         assert_eq!(
             cell.line(),
-            "| c | 4 | 2.00 (1.00–4.00) | 7.00 (1.00–9.00) | 4 (4–4) | 1.000 (1.000–1.000) | 2.00 (2.00–2.00) | 0 |"
+            "| c | 4 | 2.00 (1.00–4.00) | 7.00 (1.00–9.00) | 4 (4–4) | 1.000 (1.000–1.000) | 2.00 (2.00–2.00) | 2 (2–2) | 0 |"
         );
     }
 }

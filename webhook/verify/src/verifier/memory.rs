@@ -44,7 +44,7 @@ pub(super) fn verdicts(settings: &Arc<VerifierSettings>) -> Cache<VerdictKey, Ve
 
 /// Bytes of an entry, roughly: its texts, and what every entry costs in the cache.
 fn weight(key: &VerdictKey, verdict: &Verdict) -> u32 {
-    const FRAME: usize = 2048;
+    const FRAME: usize = 1024;
     let texts = match verdict {
         Verdict::Proven(proof) => {
             let evidence = proof.evidence().iter();
