@@ -1,14 +1,16 @@
 //! Expressions (CEL) that the API server evaluates about a pod or a workload's template.
 //!
 //! All of them are total: each step is guarded by `has()`, because an error rejects the request or skips the webhook.
-//! For the same reason they stay far below the API server's bound on their cost, whatever a request holds: what is
-//! large is not looked at here, it is asked about.
+//! For the same reason those that decide whether a webhook is asked stay below the API server's bound on their cost
+//! (1,000,000 for one expression), whatever a request holds: what is large is not looked at here, it is asked about.
+//! Those of the guard ([`images_of_pod`]) have no such bound: it fails closed, so one that costs too much refuses.
 
 use std::fmt::Write as _;
 
 use zastava_crds::policy::LabelSelector;
 
-/// Images of one list that are looked at by an expression at most; a webhook refuses to judge more anyhow.
+/// Images of one object, of all its lists together, that are looked at by an expression at most; a webhook refuses to
+/// judge more anyhow. One reference costs up to 1586 for its form and about as much again for many long globs.
 const MAX_IMAGES: usize = 256;
 
 /// Entries of one list that are compared with those before at most.
@@ -86,10 +88,11 @@ pub(super) fn images_changed() -> String {
 /// Whether `is`, an expression on a reference `r`, holds for any image of the object; what holds too many is taken for
 /// one where it does.
 pub(super) fn any_image(is: &str) -> String {
-    let large: Vec<_> = List::lists()
+    // Their sum: as many in each of three lists would cost more than the API server grants, and the webhook be skipped.
+    let sizes: Vec<_> = List::lists()
         .map(|(pod, list)| {
             let Place { path, guard } = list.at("object", pod);
-            format!("({guard} && size({path}) > {MAX_IMAGES})")
+            format!("({guard} ? size({path}) : 0)")
         })
         .collect();
     let references: Vec<_> = List::lists()
@@ -99,11 +102,11 @@ pub(super) fn any_image(is: &str) -> String {
             format!("({guard} ? {path}.map(c, {has_image}, {image}) : [])")
         })
         .collect();
-    format!("{} || ({}).exists(r, {is})", large.join(" || "), references.join(" + "))
+    format!("{} > {MAX_IMAGES} || ({}).exists(r, {is})", sizes.join(" + "), references.join(" + "))
 }
 
 /// The images of the pod `root` for which `is`, an expression on a reference `r`, holds: `{at, image}` each, where `at`
-/// is such as `container app`.
+/// is such as `container app`. However many there are: only for what fails closed, where too high a cost refuses.
 pub(super) fn images_of_pod(root: &str, is: &str) -> String {
     let lists: Vec<_> = LISTS
         .iter()

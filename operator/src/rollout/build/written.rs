@@ -13,6 +13,8 @@ const MAX_REFERENCE: usize = 255;
 /// Characters of globs that go into an expression at most: it is parsed for every version of a configuration, and its
 /// length is bounded.
 const MAX_GLOBS: usize = 8 * 1024;
+/// Beginnings of globs that each reference is held against at most, since each adds to the expression's cost.
+const MAX_BEGINNINGS: usize = 128;
 /// What a glob may hold beside itself.
 const SPECIAL: [char; 8] = ['*', '?', '[', ']', '{', '}', '!', '\\'];
 
@@ -32,6 +34,7 @@ pub(super) fn may_match<'a>(globs: impl IntoIterator<Item = &'a str>) -> Option<
     beginnings.sort_unstable();
     beginnings.dedup();
     if beginnings.is_empty()
+        || beginnings.len() > MAX_BEGINNINGS
         || beginnings.iter().any(|b| b.is_empty())
         || beginnings.iter().map(|b| b.len() + 4).sum::<usize>() > MAX_GLOBS
     {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use zastava_crds::finding::FindingType;
 use zastava_e2e::{
     release::NAMESPACE,
@@ -101,7 +101,7 @@ async fn a_request_out_of_scope_never_arrives() {
         let between = asked().await?;
         ensure!(between > before, "the webhook does not count: {before} before, {between} after");
         // The most that a pod may hold, so that the conditions' cost is seen as well.
-        let pinned = format!("{ELSEWHERE}@{}", app.reference().digest);
+        let pinned = elsewhere(&app);
         let mut many = scene.pod("many", ELSEWHERE);
         let containers: Vec<_> = (0..256).map(|i| json!({"name": format!("c{i}"), "image": pinned})).collect();
         many["spec"]["containers"] = json!(containers);
@@ -113,6 +113,51 @@ async fn a_request_out_of_scope_never_arrives() {
         Ok(())
     })
     .await;
+}
+
+/// A skipped condition would let in what it is about: its cost has to stay within bounds whatever a pod is padded with.
+#[tokio::test]
+async fn an_image_in_scope_is_found_among_any_number_of_others() {
+    scenario("padded", async |scene| {
+        let app = Workload::push(scene.stage(), &format!("{}-app", scene.namespace()), "1", "app")?;
+        let (repository, unsigned) = (app.reference().repository.clone(), app.reference().pinned());
+        let mut admission = scene.signed_by(TEAM)?;
+        admission["failurePolicy"] = json!("Ignore");
+        scene.policy(json!({"mode": "Enforce", "match": {"images": [repository]}, "admission": admission})).await?;
+        until("the policy is asked about its image", SOON, async || {
+            Ok(match scene.create(scene.pod("app", &unsigned)).await? {
+                Answer::Refused(_) => Seen::There(()),
+                Answer::Taken(_) => {
+                    scene.forget("app").await?;
+                    Seen::NotYet("let in".into())
+                }
+            })
+        })
+        .await?;
+        let padding = elsewhere(&app);
+        let list = |prefix: &str, image: &Value| {
+            let entry = |i: usize| json!({"name": format!("{prefix}{i}"), "image": image});
+            (0..250).map(entry).collect::<Vec<_>>()
+        };
+        let mut padded = scene.pod("padded", &unsigned);
+        let spec = &mut padded["spec"];
+        let containers = spec["containers"].as_array_mut().context("a pod has containers")?;
+        containers.extend(list("c", &json!(padding)));
+        spec["initContainers"] = json!(list("i", &json!(padding)));
+        spec["volumes"] = json!(list("v", &json!({"reference": padding})));
+        let message = scene.create(padded).await?.refused().context("the forbidden image is let in")?;
+        ensure!(message.contains("at most 256"), "{message}");
+        Ok(())
+    })
+    .await;
+}
+
+/// A reference that no policy selects, as long as one may be that the API server looks at.
+fn elsewhere(app: &Workload) -> String {
+    let digest = app.reference().digest.to_string();
+    let host = ELSEWHERE.split('/').next().unwrap_or_default();
+    let path = "a".repeat(255 - host.len() - "/@".len() - digest.len());
+    format!("{host}/{path}@{digest}")
 }
 
 /// How many reviews the webhook's replicas have answered, dry runs aside.

@@ -194,8 +194,32 @@ fn a_request_out_of_scope_never_arrives() {
     assert!(!arrives(&two));
     let many: Vec<_> = (0..300).map(|i| json!({"name": format!("c{i}"), "image": "registry.example/test/a"})).collect();
     assert!(arrives(&json!({"spec": {"containers": many}})), "what is too large to look at is asked about");
+    let spread = |n: usize| {
+        let reference = "registry.example/test/a";
+        let list = |image: Value| {
+            let entry = |i: usize| json!({"name": format!("n{i}"), "image": image});
+            (0..n).map(entry).collect::<Vec<_>>()
+        };
+        let volumes = list(json!({"reference": reference}));
+        json!({"containers": list(reference.into()), "initContainers": list(reference.into()), "volumes": volumes})
+    };
+    for (n, asked) in [(85, false), (100, true)] {
+        let template = json!({"spec": {"template": {"spec": spread(n)}}});
+        let cron = json!({"spec": {"jobTemplate": template}});
+        for object in [json!({"spec": spread(n)}), template, cron] {
+            assert_eq!(arrives(&object), asked, "{n} in each of three lists");
+        }
+    }
     let deny = Gate { unmatched: zastava_crds::policy::Unmatched::Deny, ..scoped() };
     assert!(conditions(deny, &Asked::created(&pod("registry.example/test/app:1"))), "it is refused for that");
+}
+
+#[test]
+fn no_reference_is_held_against_more_beginnings_than_a_condition_may_cost() {
+    let globs = |n: usize| (0..n).map(|i| format!("registry{i}.example/**")).collect::<Vec<_>>();
+    for (n, narrowed) in [(128, true), (129, false)] {
+        assert_eq!(may_match(globs(n).iter().map(String::as_str)).is_some(), narrowed, "{n}");
+    }
 }
 
 #[test]
