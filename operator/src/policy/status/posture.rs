@@ -6,7 +6,7 @@ use super::{Scene, Writing};
 
 impl Writing {
     /// Whether all that runs satisfies the policy. While there are no answers yet, what was said last stays: a new leader
-    /// begins without any.
+    /// begins without any. A doubt unsays a pass at once, but no violation while other answers are awaited.
     pub(super) fn posture(&mut self, scene: &Scene<'_>) {
         if scene.policy.spec.runtime.as_ref().is_none_or(|runtime| runtime.posture.is_none()) {
             condition::clear(&mut self.conditions, types::POSTURE_SATISFIED);
@@ -19,12 +19,17 @@ impl Writing {
             (0, 0, 1..) => (ConditionStatus::Unknown, reasons::PROGRESSING, outlook.describe()),
             (0, 0, 0) => (ConditionStatus::True, reasons::SATISFIED, outlook.describe()),
         });
-        let is_said = self
-            .conditions
-            .iter()
-            .any(|c| c.type_ == types::POSTURE_SATISFIED && c.observed_generation == Some(self.generation));
+        let is_said = |reason: Option<&str>| {
+            self.conditions.iter().any(|c| {
+                c.type_ == types::POSTURE_SATISFIED
+                    && c.observed_generation == Some(self.generation)
+                    && reason.is_none_or(|reason| c.reason == reason)
+            })
+        };
+        let is_awaited = outlook.is_some_and(|outlook| outlook.pending > 0);
         match said {
-            None | Some((_, reasons::PROGRESSING, _)) if is_said => {}
+            None | Some((_, reasons::PROGRESSING, _)) if is_said(None) => {}
+            Some((_, reasons::UNVERIFIABLE, _)) if is_awaited && is_said(Some(reasons::VIOLATED)) => {}
             None => {
                 let message = "what runs was not looked at yet";
                 self.set(types::POSTURE_SATISFIED, ConditionStatus::Unknown, reasons::PROGRESSING, message);

@@ -323,6 +323,24 @@ fn a_new_leader_that_has_no_answers_yet_unsays_nothing() {
         stage.posture = posture;
         assert_eq!(stage.status().conditions, before.conditions);
     }
+    // An image of which nothing can ever be said is unknown at once, before the others are answered.
+    let outlook = Outlook { generation: 3, images: 2, unknown: 1, pending: 1, ..Outlook::default() };
+    stage.posture = Some(outlook.clone());
+    assert_eq!(stage.status().conditions, before.conditions);
+    let said = |stage: &Stage| {
+        let status = stage.status();
+        let one = status.conditions.iter().find(|c| c.type_ == types::POSTURE_SATISFIED).unwrap();
+        (format!("{}/{}", one.status, one.reason), status)
+    };
+    stage.posture = Some(Outlook { images: 1, pending: 0, ..outlook.clone() });
+    assert_eq!(said(&stage).0, "Unknown/Unverifiable", "nothing is awaited any more");
+    // A pass does not outlive a doubt, whatever else is awaited.
+    stage.posture = Some(Outlook { generation: 3, images: 1, satisfied: 1, ..Outlook::default() });
+    let (told, satisfied) = said(&stage);
+    assert_eq!(told, "True/Satisfied");
+    stage.policy.status = Some(satisfied);
+    stage.posture = Some(outlook);
+    assert_eq!(said(&stage).0, "Unknown/Unverifiable");
     stage.policy.spec.runtime.as_mut().unwrap().posture = None;
     assert!(!stage.conditions().contains("PostureSatisfied"));
 }
