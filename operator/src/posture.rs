@@ -20,6 +20,7 @@ mod model;
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use kube::Client;
@@ -45,6 +46,9 @@ use crate::{
     pods::PodIndex,
     policy::Policies,
 };
+
+/// Credentials that could not be read by then are not waited for.
+const CREDENTIALS: Duration = Duration::from_secs(5);
 
 /// The rooms of the operator that posture works with.
 pub struct Rooms {
@@ -88,7 +92,7 @@ pub fn start(rooms: Rooms, token: &CancellationToken) -> watch::Receiver<Outlook
     outlooks
 }
 
-/// The configured credentials; `None` until each of them was read once.
+/// The configured credentials; `None` until each of them was read once, or could have been.
 fn credentials(
     client: Client,
     namespace: String,
@@ -99,15 +103,82 @@ fn credentials(
     tokio::spawn(async move {
         let latest = Mutex::new(Keychain::default());
         let publish = |keychain| *latest.lock().unwrap_or_else(PoisonError::into_inner) = keychain;
+        let tell = || tx.send_replace(Some(latest.lock().unwrap_or_else(PoisonError::into_inner).clone()));
         let settled = |settled| {
-            if settled {
-                tx.send_replace(Some(latest.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+            if settled || tx.borrow().is_some() {
+                tell();
             }
         };
+        // One Secret that can't be read takes no credentials from the others' registries.
+        let late = async {
+            tokio::time::sleep(CREDENTIALS).await;
+            if tx.borrow().is_none() {
+                tracing::warn!("not all credentials of registries could be read yet, going on with those that were");
+                tell();
+            }
+            std::future::pending().await
+        };
         let names = names.into_iter().collect::<BTreeSet<_>>();
-        configured::run(&client, &namespace, names, publish, settled, &token).await;
+        tokio::select! {
+            () = configured::run(&client, &namespace, names, publish, settled, &token) => {}
+            () = late => {}
+        }
         // Without any Secret to watch there is nothing to do until the end.
         token.cancelled().await;
     });
     keychain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use k8s_openapi::{ByteString, api::core::v1::Secret};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// An API server that lets Secret `open` be read and no other.
+    fn client() -> Client {
+        let service = tower::service_fn(|request: Request<Body>| async move {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            if query.contains("watch=") {
+                std::future::pending::<()>().await;
+            }
+            let (code, answer) = if query.contains("name%3Dopen") { (200, listed()) } else { (403, refused()) };
+            let body = Body::from(serde_json::to_vec(&answer).unwrap());
+            Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
+        });
+        Client::new(service, "zastava-system")
+    }
+
+    fn listed() -> Value {
+        let config = json!({"auths": {"registry.example": {"username": "u", "password": "p"}}}).to_string();
+        let mut secret = Secret::default();
+        secret.metadata.name = Some("open".to_owned());
+        secret.data = Some([(".dockerconfigjson".to_owned(), ByteString(config.into_bytes()))].into());
+        json!({"apiVersion": "v1", "kind": "SecretList", "metadata": {"resourceVersion": "1"}, "items": [secret]})
+    }
+
+    fn refused() -> Value {
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 403, "reason": "Forbidden",
+            "message": "forbidden"})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_that_can_not_be_read_does_not_hold_the_others_up() {
+        let token = CancellationToken::new();
+        let of = |names: &[&str]| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            credentials(client(), "zastava-system".to_owned(), names, token.clone())
+        };
+        for (names, empty) in [(&["open", "shut"][..], false), (&["shut"], true), (&["open"], false), (&[], true)] {
+            let mut keychain = of(names);
+            let read = tokio::time::timeout(CREDENTIALS * 2, keychain.wait_for(Option::is_some)).await;
+            assert_eq!(read.unwrap().unwrap().as_ref().unwrap().is_empty(), empty, "{names:?}");
+        }
+        token.cancel();
+    }
 }
