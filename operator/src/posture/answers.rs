@@ -16,6 +16,8 @@ use super::running::Running;
 pub(super) const PATIENCE: Duration = Duration::from_mins(10);
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// A pass is asked about anew this long before it runs out, or a tenth of the interval where that is less.
+const MARGIN: Duration = Duration::from_mins(1);
 /// Part of the interval over which questions are spread.
 const SPREAD: f64 = 0.15;
 
@@ -39,7 +41,9 @@ pub(super) enum Word {
     Satisfied { until: Option<Timestamp> },
     /// It was shown that the image does not satisfy the policy.
     Violated(Violation),
-    /// Nothing can be said.
+    /// Who is asked has answered, and has not made up its mind: it is asked again in its turn.
+    Open(Doubt),
+    /// There is no answer: nothing can be said.
     Unknown(Doubt),
 }
 
@@ -67,7 +71,7 @@ pub(super) struct Doubt {
 pub(super) enum Judged<'a> {
     Satisfied,
     Violated(&'a Violation),
-    /// There was no answer for longer than a short outage takes.
+    /// There was no answer for longer than a short outage takes, or one that decides nothing.
     Unknown(&'a Doubt),
     /// There is no answer yet.
     Pending,
@@ -102,7 +106,15 @@ impl Answers {
                 let (since, tries) = answer.doubting.as_ref().map_or((now, 0), |old| (old.since, old.tries));
                 answer.doubting = Some(Doubting { doubt, since, last: now, tries: tries.saturating_add(1) });
             }
-            word => *answer = Answer { word: Some((word, now)), doubting: None },
+            word => {
+                let old = answer.word.take().map(|(old, _)| old);
+                let word = match (word, old) {
+                    // What decides nothing unsays no refusal.
+                    (Word::Open(_), Some(refused @ Word::Violated(_))) => refused,
+                    (word, _) => word,
+                };
+                *answer = Answer { word: Some((word, now)), doubting: None };
+            }
         }
     }
 
@@ -119,12 +131,14 @@ impl Answers {
         match (&answer.word, in_doubt) {
             (Some((Word::Violated(violation), _)), _) => Judged::Violated(violation),
             (_, Some(doubting)) => Judged::Unknown(&doubting.doubt),
+            (Some((Word::Open(doubt), _)), None) => Judged::Unknown(doubt),
             (Some((Word::Satisfied { until }, _)), None) if until.is_none_or(|until| until > now) => Judged::Satisfied,
             _ => Judged::Pending,
         }
     }
 
-    /// When to ask: at once what was never answered, else within the interval, and before a pass runs out.
+    /// When to ask: at once what was never answered, else within the interval, a little before a pass runs out, and when
+    /// it does.
     pub(super) fn due(&self, question: &Question, interval: Duration) -> Timestamp {
         let Some(answer) = self.0.get(question) else { return Timestamp::MIN };
         if let Some(Doubting { doubt, last, tries, .. }) = &answer.doubting {
@@ -135,7 +149,11 @@ impl Answers {
         let Some((word, at)) = &answer.word else { return Timestamp::MIN };
         let next = later(*at, spread(question, interval));
         match word {
-            Word::Satisfied { until: Some(until) } => next.min(*until),
+            Word::Satisfied { until: Some(until) } => {
+                let early = until.checked_sub(MARGIN.min(interval / 10)).unwrap_or(Timestamp::MIN);
+                // Whoever has asked that late already waits for the end.
+                next.min(if early > *at { early } else { *until })
+            }
             _ => next,
         }
     }
@@ -156,4 +174,62 @@ fn spread(question: &Question, interval: Duration) -> Duration {
 
 pub(super) fn later(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn question() -> Question {
+        let (uid, running) = ("uid".to_owned(), Running::Unknown("a test"));
+        Question { uid, generation: 1, proof: None, running, platforms: Platforms::Any }
+    }
+
+    fn doubt(message: &str) -> Doubt {
+        Doubt { message: message.to_owned(), next_step: "wait".to_owned(), retry_after: None }
+    }
+
+    #[test]
+    fn an_answer_that_decides_nothing_is_told_at_once_and_asked_for_again_in_its_turn() {
+        let mut answers = Answers::default();
+        answers.learn(question(), Word::Open(doubt("not approved")), at(0));
+        assert_eq!(answers.judge(&question(), at(0)), Judged::Unknown(&doubt("not approved")));
+        assert!(answers.due(&question(), HOUR) > at(3000), "no outage");
+        let violation = Violation {
+            severity: Severity::High,
+            digest: None,
+            requirement: "verdict".to_owned(),
+            found: "fail".to_owned(),
+            next_step: "mend it".to_owned(),
+        };
+        answers.learn(question(), Word::Violated(violation.clone()), at(10));
+        answers.learn(question(), Word::Open(doubt("not approved")), at(20));
+        assert_eq!(answers.judge(&question(), at(20)), Judged::Violated(&violation), "no refusal is unsaid");
+        assert!(answers.due(&question(), HOUR) > at(3000));
+        answers.learn(question(), Word::Satisfied { until: None }, at(30));
+        answers.learn(question(), Word::Unknown(doubt("away")), at(40));
+        assert_eq!(answers.judge(&question(), at(40)), Judged::Satisfied);
+        assert_eq!(answers.due(&question(), HOUR), at(55), "an outage");
+        answers.learn(question(), Word::Open(doubt("not approved")), at(50));
+        assert_eq!(answers.judge(&question(), at(50)), Judged::Unknown(&doubt("not approved")), "a pass is");
+    }
+
+    #[test]
+    fn what_runs_out_is_asked_about_a_little_earlier_and_not_over_and_over_then() {
+        let due = |interval: Duration, asked: i64, until: i64| {
+            let mut answers = Answers::default();
+            answers.learn(question(), Word::Satisfied { until: Some(at(until)) }, at(asked));
+            answers.due(&question(), interval)
+        };
+        assert_eq!(due(HOUR, 0, 1800), at(1740), "a minute earlier");
+        assert_eq!(due(Duration::from_mins(5), 0, 200), at(170), "a tenth of the interval earlier");
+        assert_eq!(due(HOUR, 1740, 1800), at(1800), "it was asked a little earlier already");
+        assert!(due(HOUR, 0, 7200) < at(3600), "the interval comes first");
+    }
 }

@@ -8,7 +8,7 @@ use moka::future::Cache;
 use tokio::{sync::watch, time::Instant};
 use zastava_core::backend::{
     terms::{Lack, REQUIREMENT, Terms, Weighed},
-    verdicts::Verdicts,
+    verdicts::{Told, Verdicts},
 };
 use zastava_crds::{
     digest::{DigestKind, ImageDigest, Sha256Digest},
@@ -29,7 +29,7 @@ use super::{
 };
 
 /// Checks in a second at most: what runs is in no hurry, and registries count requests.
-const CHECKS: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+const CHECKS: NonZeroU32 = NonZeroU32::MIN.saturating_add(7);
 /// Longest that one check may take.
 const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Images that were found by their configuration: what a tag once named is what the node pulled, wherever it goes.
@@ -120,17 +120,15 @@ impl Registries {
             };
             return (Word::Unknown(doubt), "verdict_open");
         };
-        match terms.weigh(&self.backend.ask(&digest, deadline).await, Timestamp::now()) {
+        let told = self.backend.ask(&digest, deadline).await;
+        match terms.weigh(&told, Timestamp::now()) {
             Weighed::Accepted(_) => (Word::Satisfied { until: standing.until }, "proven"),
             Weighed::Refused(Lack { found, next_step }) => {
                 let (severity, requirement) = (Severity::High, REQUIREMENT.to_owned());
                 let violation = Violation { severity, digest: Some(digest), requirement, found, next_step };
                 (Word::Violated(violation), "verdict_refused")
             }
-            // Not approved is not refused, and a backend that is away says nothing.
-            Weighed::Open(Lack { found, next_step }) => {
-                (Word::Unknown(Doubt { message: found, next_step, retry_after: None }), "verdict_open")
-            }
+            Weighed::Open(lack) => (open(&told, lack), "verdict_open"),
         }
     }
 
@@ -195,6 +193,15 @@ impl From<Verdict> for Word {
                 Self::Unknown(Doubt { message, next_step, retry_after })
             }
         }
+    }
+}
+
+/// Not approved is not refused, and a backend that is away says nothing: it alone is asked again soon.
+fn open(told: &Told, Lack { found, next_step }: Lack) -> Word {
+    let doubt = Doubt { message: found, next_step, retry_after: None };
+    match told {
+        Told::Now(_) => Word::Open(doubt),
+        Told::Unavailable { .. } => Word::Unknown(doubt),
     }
 }
 
