@@ -59,4 +59,9 @@ impl PostureMetrics {
     pub(super) fn checks(&self, result: &'static str) -> u64 {
         self.checks.get_or_create(&ResultLabels { result }).get()
     }
+
+    #[cfg(test)]
+    pub(super) fn writes(&self, result: &'static str) -> u64 {
+        self.writes.get_or_create(&ResultLabels { result }).get()
+    }
 }

@@ -1,6 +1,10 @@
 //! Findings as they should be, made so: what stands is opened, what is gone is resolved, the rest is not written.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream};
 use jiff::Timestamp;
@@ -13,7 +17,7 @@ use super::{
     survey::{Place, State, Survey},
 };
 use crate::finding::{
-    Caps,
+    Caps, FindingKey,
     cause::{self, Gone},
     store::{FindingStore, StoreError},
 };
@@ -22,10 +26,17 @@ use crate::finding::{
 const AT_ONCE: usize = 8;
 /// For this long a workload may run no pod before what was found about it is resolved: pods are replaced all the time.
 const ABSENT: Duration = Duration::from_mins(2);
+/// For this long a finding that nothing takes in is not offered again: neither room nor a namespace comes that fast.
+const REFUSED: Duration = Duration::from_mins(1);
 
-/// Since when workloads that a finding is about run nothing, by the finding's namespace and name.
+/// What one look leaves to the next.
 #[derive(Debug, Default)]
-pub(super) struct Absences(HashMap<(String, String), Timestamp>);
+pub(super) struct Memory {
+    /// Since when workloads that a finding is about run nothing, by the finding's namespace and name.
+    absent: HashMap<Named, Timestamp>,
+    /// Findings that were not taken in, and when.
+    refused: BTreeMap<FindingKey, Timestamp>,
+}
 
 /// What came of a look.
 #[derive(Debug, Default)]
@@ -41,24 +52,34 @@ pub(super) async fn reconcile<S: FindingStore>(
     store: &S,
     caps: &Caps,
     survey: &Survey,
-    absences: &mut Absences,
+    memory: &mut Memory,
     metrics: &PostureMetrics,
     now: Timestamp,
 ) -> Reconciled {
-    let (gone, next) = gone(&store.all(), survey, absences, now);
+    let (gone, next) = gone(&store.all(), survey, &mut memory.absent, now);
+    memory.refused.retain(|key, at| later(*at, REFUSED) > now && survey.wanted.contains_key(key));
     let mut reconciled = Reconciled { failed: false, next };
     let mut writes: Vec<BoxFuture<'_, _>> = Vec::with_capacity(survey.wanted.len() + gone.len());
-    for (key, cause) in &survey.wanted {
-        writes.push(cause::open(store, key, cause, caps, now).boxed());
+    for (key, cause) in survey.wanted.iter().filter(|(key, _)| !memory.refused.contains_key(key)) {
+        writes.push(cause::open(store, key, cause, caps, now).map(move |result| (Some(key), result)).boxed());
     }
     for ((namespace, name), gone) in &gone {
-        writes.push(cause::resolve(store, namespace, name, gone, now).boxed());
+        writes.push(cause::resolve(store, namespace, name, gone, now).map(|result| (None, result)).boxed());
     }
     let mut all = stream::iter(writes).buffer_unordered(AT_ONCE);
-    while let Some(result) = all.next().await {
+    while let Some((opened, result)) = all.next().await {
+        if let (Some(key), Ok(cause::Done::Capped | cause::Done::Missing) | Err(StoreError::Invalid(_))) =
+            (opened, &result)
+        {
+            memory.refused.insert(key.clone(), now);
+        }
         match result {
             Ok(cause::Done::Kept) => {}
             Ok(done) => metrics.wrote(done.into()),
+            Err(error @ StoreError::Invalid(_)) => {
+                metrics.wrote(error.category());
+                tracing::warn!(%error, category = error.category(), "a posture finding can't be written");
+            }
             Err(error) => {
                 metrics.wrote(error.category());
                 reconciled.failed = true;
@@ -78,7 +99,7 @@ type Named = (String, String);
 fn gone(
     findings: &[Arc<RuntimeFinding>],
     survey: &Survey,
-    absences: &mut Absences,
+    absences: &mut HashMap<Named, Timestamp>,
     now: Timestamp,
 ) -> (Vec<(Named, Gone)>, Option<Timestamp>) {
     let wanted: std::collections::HashSet<Named> =
@@ -86,14 +107,17 @@ fn gone(
     let mut absent = HashMap::new();
     let (mut gone, mut next) = (Vec::new(), None::<Timestamp>);
     for finding in findings {
+        if finding.spec.type_ != FindingType::Posture {
+            continue;
+        }
         let is_open = finding.status.as_ref().is_none_or(|status| status.resolved.is_none());
         let named = (finding.namespace().unwrap_or_default(), finding.name_any());
-        if finding.spec.type_ != FindingType::Posture || !is_open || wanted.contains(&named) {
+        if !is_open || wanted.contains(&named) {
             continue;
         }
         let Some(why) = why(finding, survey) else { continue };
         if why.reason == ResolutionReason::NotRunning {
-            let since = absences.0.get(&named).copied().unwrap_or(now);
+            let since = absences.get(&named).copied().unwrap_or(now);
             absent.insert(named.clone(), since);
             let until = later(since, ABSENT);
             if until > now {
@@ -103,7 +127,7 @@ fn gone(
         }
         gone.push((named, why));
     }
-    absences.0 = absent;
+    *absences = absent;
     (gone, next)
 }
 

@@ -12,7 +12,7 @@ use zastava_core::backend::terms::Terms;
 use zastava_crds::{
     digest::{DigestKind, ImageDigest},
     finding::FindingType,
-    wire::report::WorkloadRef,
+    wire::{report::WorkloadRef, sync::RuleSet},
 };
 use zastava_verify::{
     image::{ImageReference, Platforms},
@@ -42,8 +42,8 @@ pub(super) struct World {
     pub(super) policies: Arc<Vec<Asking>>,
     /// All pods.
     pub(super) pods: Vec<Arc<Pod>>,
-    /// Labels of the namespaces that are not exempt.
-    pub(super) namespaces: BTreeMap<String, Labels>,
+    /// With the labels of the namespaces that are not exempt.
+    pub(super) rules: Arc<RuleSet>,
     /// Platforms of the nodes.
     pub(super) platforms: Platforms,
 }
@@ -138,6 +138,7 @@ impl Survey {
         let policy = &asking.policy;
         let selects_namespace = |labels: &Labels| policy.scope.namespaces.as_ref().is_none_or(|s| matches(s, labels));
         let selected: BTreeSet<&str> = world
+            .rules
             .namespaces
             .iter()
             .filter_map(|(name, labels)| selects_namespace(labels).then_some(name.as_str()))

@@ -1,20 +1,19 @@
 //! The loop: it looks whenever something that matters has changed, and asks what is due, a few questions at a time.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{self, JoinError, JoinSet},
+};
 
 use super::{
     Outlooks, PostureMetrics,
-    answers::{Answers, Question, Word},
+    answers::{Answers, Doubt, Question, Word},
     book::Book,
     examine::Examiner,
-    reconcile::{self, Absences},
+    reconcile::{self, Memory},
     survey::{Survey, World, survey},
 };
 use crate::{
@@ -52,9 +51,10 @@ pub(super) struct Worker<S, E> {
     metrics: PostureMetrics,
     outlooks: watch::Sender<Outlooks>,
     answers: Answers,
-    absences: Absences,
-    running: HashSet<Question>,
-    jobs: JoinSet<(Question, Word, &'static str)>,
+    memory: Memory,
+    /// By the task that asks it; a few at a time.
+    running: HashMap<task::Id, Question>,
+    jobs: JoinSet<(Word, &'static str)>,
 }
 
 impl<S: FindingStore, E: Examiner> Worker<S, E> {
@@ -67,8 +67,8 @@ impl<S: FindingStore, E: Examiner> Worker<S, E> {
             metrics,
             outlooks,
             answers: Answers::default(),
-            absences: Absences::default(),
-            running: HashSet::new(),
+            memory: Memory::default(),
+            running: HashMap::new(),
             jobs: JoinSet::new(),
         };
         (worker, told)
@@ -77,10 +77,14 @@ impl<S: FindingStore, E: Examiner> Worker<S, E> {
     /// One look at everything: findings are made what is known, and what is due is asked. Says when to look again, though
     /// nothing changes.
     pub(super) async fn look(&mut self, world: &World, now: Timestamp) -> Option<Timestamp> {
+        // Checks that ended meanwhile take no room.
+        while let Some(ended) = self.jobs.try_join_next_with_id() {
+            self.learn(ended, now);
+        }
         let survey = survey(world, &self.answers, now);
         self.answers.retain(|question| survey.questions.contains_key(question));
         let written =
-            reconcile::reconcile(&self.store, &self.caps, &survey, &mut self.absences, &self.metrics, now).await;
+            reconcile::reconcile(&self.store, &self.caps, &survey, &mut self.memory, &self.metrics, now).await;
         let due = self.ask(&survey, now);
         self.outlooks.send_if_modified(|old| {
             let changed = **old != survey.outlooks;
@@ -97,7 +101,7 @@ impl<S: FindingStore, E: Examiner> Worker<S, E> {
     fn ask(&mut self, survey: &Survey, now: Timestamp) -> Option<Timestamp> {
         let (mut due, mut next) = (Vec::new(), None::<Timestamp>);
         for (question, asked) in &survey.questions {
-            if self.running.contains(question) {
+            if self.running.values().any(|one| one == question) {
                 continue;
             }
             let at = self.answers.due(question, asked.interval);
@@ -112,36 +116,32 @@ impl<S: FindingStore, E: Examiner> Worker<S, E> {
         self.metrics.looked(survey.questions.len(), due.len() + self.running.len(), now);
         let room = AT_ONCE.saturating_sub(self.jobs.len());
         for (_, question, asked) in due.into_iter().take(room) {
-            self.running.insert(question.clone());
-            let (examiner, question, asked) = (self.examiner.clone(), question.clone(), asked.clone());
-            self.jobs.spawn(async move {
-                let (word, category) = examiner.examine(&question, &asked).await;
-                (question, word, category)
-            });
+            let (examiner, put, asked) = (self.examiner.clone(), question.clone(), asked.clone());
+            let task = self.jobs.spawn(async move { examiner.examine(&put, &asked).await });
+            self.running.insert(task.id(), question.clone());
         }
         next
     }
 
     /// Waits for an answer, and takes in all that are there; never returns while nothing is asked.
     pub(super) async fn answered(&mut self, clock: impl Fn() -> Timestamp) {
-        let Some(first) = self.jobs.join_next().await else { return std::future::pending().await };
+        let Some(first) = self.jobs.join_next_with_id().await else { return std::future::pending().await };
         let mut next = Some(first);
         while let Some(ended) = next {
-            match ended {
-                Ok((question, word, category)) => {
-                    self.metrics.checked(category);
-                    self.running.remove(&question);
-                    self.answers.learn(question, word, clock());
-                }
-                Err(error) => {
-                    tracing::error!(%error, "a check of a running image broke off");
-                    // Which one is not told; it is asked again when the others have ended.
-                    if self.jobs.is_empty() {
-                        self.running.clear();
-                    }
-                }
-            }
-            next = self.jobs.try_join_next();
+            self.learn(ended, clock());
+            next = self.jobs.try_join_next_with_id();
+        }
+    }
+
+    fn learn(&mut self, ended: Result<(task::Id, (Word, &'static str)), JoinError>, now: Timestamp) {
+        let (id, (word, category)) = ended.unwrap_or_else(|error| {
+            tracing::error!(%error, "a check of a running image broke off");
+            let (message, next_step) = ("its check broke off".to_owned(), "look at the operator's log".to_owned());
+            (error.id(), (Word::Unknown(Doubt { message, next_step, retry_after: None }), "broken_off"))
+        });
+        if let Some(question) = self.running.remove(&id) {
+            self.metrics.checked(category);
+            self.answers.learn(question, word, now);
         }
     }
 
@@ -155,7 +155,7 @@ impl<S: FindingStore, E: Examiner> Worker<S, E> {
         self.jobs = JoinSet::new();
         self.running.clear();
         self.answers = Answers::default();
-        self.absences = Absences::default();
+        self.memory = Memory::default();
         self.outlooks.send_replace(Arc::new(HashMap::new()));
     }
 }
@@ -173,9 +173,12 @@ pub(super) async fn run<E: Examiner>(mut worker: Worker<ApiStore, E>, leadership
         let (policies, known, platforms) = (book.now(), rules.current(), cluster.platforms());
         let hash = known.as_ref().map(|rules| rules.hash.clone()).unwrap_or_default();
         let mut next = None;
+        let asking = policies.as_ref().is_none_or(|policies| !policies.is_empty());
         // Of what was not read yet nothing may be resolved.
         if let (Some(policies), Some(known), Some(platforms), true) = (policies, known, platforms, pods.synced()) {
-            let world = World { policies, pods: pods.live(), namespaces: known.namespaces.clone(), platforms };
+            // Without a policy that asks, what runs is nobody's business, and what was found is resolved without it.
+            let pods = if asking { pods.live() } else { Vec::new() };
+            let world = World { policies, pods, rules: known, platforms };
             next = worker.look(&world, Timestamp::now()).await;
         }
         let wait = next.map_or(LOOK, |next| next.duration_since(Timestamp::now()).try_into().unwrap_or_default());
@@ -185,7 +188,7 @@ pub(super) async fn run<E: Examiner>(mut worker: Worker<ApiStore, E>, leadership
             () = book.changed() => {}
             _ = rules.other_than(&hash) => {}
             () = cluster.changed() => {}
-            alive = moved.changed() => if alive.is_err() { return },
+            alive = moved.changed(), if asking => if alive.is_err() { return },
             alive = findings.changed() => if alive.is_err() { return },
             () = tokio::time::sleep(wait.min(LOOK)) => {}
         }

@@ -144,10 +144,16 @@ async fn a_full_namespace_takes_no_more_and_one_that_ends_holds_nothing_up() {
     // Findings are written several at a time, so the bound may be passed by as many, never by more.
     let held = house.told().len();
     assert!((3..11).contains(&held), "{held}");
+    let capped = house.metrics.writes("capped");
+    assert_eq!(capped, 30 - u64::try_from(held).unwrap());
     house.settle().await;
-    assert_eq!(house.told().len(), held);
+    assert_eq!((house.told().len(), house.metrics.writes("capped")), (held, capped), "what was refused is remembered");
+    house.pass(MINUTE).await;
+    assert_eq!((house.told().len(), house.metrics.writes("capped")), (held, 2 * capped), "for a minute");
     house.store.end_namespace("shop");
     house.store.catch_up();
     house.settle().await;
+    house.settle().await;
     assert!(house.told().is_empty());
+    assert_eq!(house.metrics.writes("missing"), u64::try_from(held).unwrap());
 }

@@ -18,7 +18,7 @@ use zastava_crds::{
     digest::Sha256Digest,
     finding::{ResolutionReason, RuntimeFinding},
     policy::ZastavaPolicy,
-    wire::{event::Severity, report::WorkloadRef},
+    wire::{event::Severity, report::WorkloadRef, sync::RuleSet},
 };
 use zastava_verify::image::Platforms;
 
@@ -57,11 +57,28 @@ struct Held {
     /// What is asked of it, each time.
     asked: Vec<String>,
     away: bool,
+    /// Whose checks never end, and whose break off.
+    hangs: BTreeSet<Sha256Digest>,
+    breaks: BTreeSet<Sha256Digest>,
 }
 
 impl FakeRegistry {
     pub(super) fn away(&self, away: bool) {
         self.0.lock().unwrap().away = away;
+    }
+
+    /// No check of this digest ends from now on.
+    pub(super) fn hang(&self, digest: char) {
+        self.0.lock().unwrap().hangs.insert(sha(digest));
+    }
+
+    /// Each check of this digest panics, until it is mended.
+    pub(super) fn break_off(&self, digest: char) {
+        self.0.lock().unwrap().breaks.insert(sha(digest));
+    }
+
+    pub(super) fn mend(&self) {
+        self.0.lock().unwrap().breaks.clear();
     }
 
     /// What was asked since the last call.
@@ -79,6 +96,8 @@ impl Examiner for FakeRegistry {
         let mut held = self.0.lock().unwrap();
         let digest = running.digest().cloned();
         held.asked.push(digest.as_ref().map_or_else(|| format!("{running:?}"), |digest| digest.hex()[..1].to_owned()));
+        let is_in = |those: &BTreeSet<Sha256Digest>| digest.as_ref().is_some_and(|digest| those.contains(digest));
+        let (hangs, breaks) = (is_in(&held.hangs), is_in(&held.breaks));
         let keys = asked.proof.as_ref().unwrap().policy().keys().clone();
         let signed = digest.is_some_and(|digest| held.signed.contains(&(digest, keys)));
         let answer = match (held.away, signed) {
@@ -99,7 +118,14 @@ impl Examiner for FakeRegistry {
                 (Word::Violated(violation), "no_signature")
             }
         };
-        std::future::ready(answer)
+        drop(held);
+        async move {
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            assert!(!breaks, "a check that breaks off");
+            answer
+        }
     }
 }
 
@@ -216,14 +242,24 @@ impl House {
     /// Looks until nothing is asked any more.
     pub(super) async fn settle(&mut self) {
         loop {
-            let world = self.world();
-            self.next = self.worker.look(&world, self.now).await;
+            self.look().await;
             if self.worker.is_idle() {
                 return;
             }
-            let now = self.now;
-            self.worker.answered(|| now).await;
+            self.answered().await;
         }
+    }
+
+    /// Looks once, and waits for nothing.
+    pub(super) async fn look(&mut self) {
+        let world = self.world();
+        self.next = self.worker.look(&world, self.now).await;
+    }
+
+    /// Waits for a check to end.
+    pub(super) async fn answered(&mut self) {
+        let now = self.now;
+        self.worker.answered(|| now).await;
     }
 
     /// Time passes; the loop would look whenever it said that it would.
@@ -261,7 +297,10 @@ impl House {
         World {
             policies,
             pods: self.pods.clone(),
-            namespaces: BTreeMap::from([labels("shop"), labels("bank")]),
+            rules: Arc::new(RuleSet {
+                namespaces: BTreeMap::from([labels("shop"), labels("bank")]),
+                ..RuleSet::default()
+            }),
             platforms: Platforms::Any,
         }
     }

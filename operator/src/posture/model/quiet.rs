@@ -114,3 +114,20 @@ async fn a_finding_that_somebody_deletes_comes_back_while_it_is_true() {
     house.settle().await;
     assert_eq!(house.told(), ["open web main signatures[team] (1)"]);
 }
+
+#[tokio::test]
+async fn a_check_that_has_ended_makes_room_for_the_next() {
+    let mut house = House::new();
+    for n in 0..6_u32 {
+        house.run("web", usize::try_from(n).unwrap(), char::from_digit(n, 16).unwrap());
+    }
+    house.look().await;
+    // As many as run at a time: all of them end meanwhile.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(house.registry.asked().len(), 4);
+    house.look().await;
+    tokio::task::yield_now().await;
+    assert_eq!(house.registry.asked().len(), 2);
+}

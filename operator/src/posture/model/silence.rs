@@ -86,3 +86,27 @@ async fn a_new_leader_resolves_nothing_before_it_has_answers() {
     assert_eq!(house.told(), [OPEN]);
     assert_eq!(house.store.writes(), writes);
 }
+
+#[tokio::test]
+async fn a_check_that_breaks_off_is_made_again_though_another_hangs() {
+    let mut house = House::new();
+    house.run("web", 1, 'd');
+    house.run("slow", 1, 'e');
+    house.registry.break_off('d');
+    house.registry.hang('e');
+    house.look().await;
+    house.answered().await;
+    let mut asked = house.registry.asked();
+    asked.sort();
+    assert_eq!(asked, ["d", "e"]);
+    house.look().await;
+    tokio::task::yield_now().await;
+    assert!(house.registry.asked().is_empty(), "not at once");
+    house.registry.mend();
+    house.now += Duration::from_secs(15);
+    house.look().await;
+    house.answered().await;
+    house.look().await;
+    assert_eq!((house.registry.asked(), house.told()), (vec!["d".to_owned()], vec![OPEN.to_owned()]));
+    assert_eq!(house.metrics.checks("broken_off"), 1);
+}
