@@ -103,7 +103,9 @@ fn credentials(
     tokio::spawn(async move {
         let latest = Mutex::new(Keychain::default());
         let publish = |keychain| *latest.lock().unwrap_or_else(PoisonError::into_inner) = keychain;
-        let tell = || tx.send_replace(Some(latest.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        let tell = || {
+            tx.send_replace(Some(latest.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        };
         let settled = |settled| {
             if settled || tx.borrow().is_some() {
                 tell();
@@ -116,7 +118,7 @@ fn credentials(
                 tracing::warn!("not all credentials of registries could be read yet, going on with those that were");
                 tell();
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let names = names.into_iter().collect::<BTreeSet<_>>();
         tokio::select! {
