@@ -95,8 +95,8 @@ struct Inner {
     exchanged: HashMap<String, Arc<Held>>,
     default_client: Client,
     known: Cache<TokenKey, Authorization>,
-    /// Which of several credentials the registry accepted last.
-    accepted: Cache<Scope, usize>,
+    /// Which of several credentials a repository accepted last: another one may accept others.
+    accepted: Cache<(String, Scope), usize>,
     content: Cache<ContentKey, Content>,
     pauses: Pauses,
     requests: Requests,

@@ -1,6 +1,6 @@
 //! Getting bytes: bounded in size and time, and never believed before they hash to their digest.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
@@ -210,16 +210,18 @@ impl Repository {
         }
     }
 
-    /// The answer to the first of the credentials that the registry lets in, in their order, as the kubelet tries them.
+    /// The answer to the first of the credentials that the repository lets in, in their order, as the kubelet tries them;
+    /// those that it let in last come first.
     async fn authorized(&self, url: Url, what: What) -> Result<Response, Unknown> {
-        let start = self.registry.inner.accepted.get(&self.scope).await.unwrap_or(0);
+        let start = self.registry.inner.accepted.get(&self.identity()).await.unwrap_or(0);
         let mut known = self.known_authorization(start).await;
         let mut response = self.send(url.clone(), what, known.as_ref()).await?;
         let mut last = None;
-        for credential in start..self.credentials_to_try().max(start + 1) {
+        let others = (0..self.credentials_to_try()).filter(|other| *other != start);
+        for credential in iter::once(start).chain(others) {
             if !matches!(response.status().as_u16(), 401 | 403) {
                 if credential > 0 {
-                    self.registry.inner.accepted.insert(self.scope.clone(), credential).await;
+                    self.registry.inner.accepted.insert(self.identity(), credential).await;
                 }
                 return Ok(response);
             }
@@ -234,7 +236,7 @@ impl Repository {
                 Ok(authorization) => {
                     let answered = self.send(url.clone(), what, Some(&authorization)).await?;
                     if !matches!(answered.status().as_u16(), 401 | 403) {
-                        self.registry.inner.accepted.insert(self.scope.clone(), credential).await;
+                        self.registry.inner.accepted.insert(self.identity(), credential).await;
                         return Ok(answered);
                     }
                     self.forget_authorization(credential).await;

@@ -118,3 +118,41 @@ async fn what_was_had_with_exchanged_credentials_is_not_shown_to_who_has_none() 
     let without = registry.repository(&"127.0.0.1:1/team/app".parse().unwrap(), &Keychain::default());
     assert_ne!(with.identity(), without.identity());
 }
+
+#[tokio::test]
+async fn each_repository_is_asked_with_the_credentials_that_it_accepts() {
+    let swapped = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_swapped = swapped.clone();
+    let double = Double::start(move |asked| {
+        let first = asked.path.contains("/one/") != is_swapped.load(Ordering::SeqCst);
+        let user = if first { "first" } else { "second" };
+        if asked.header("authorization") == format!("Basic {}", STANDARD.encode(format!("{user}:p4ss"))) {
+            return MANIFEST.into_response();
+        }
+        (StatusCode::UNAUTHORIZED, [("www-authenticate", "Basic realm=\"r\"")]).into_response()
+    })
+    .await;
+    let secret = |user: &str| {
+        let config = json!({"auths": {double.host.clone(): {"username": user, "password": "p4ss"}}}).to_string();
+        Keychain::from_docker_config(config.as_bytes()).unwrap()
+    };
+    let settings =
+        RegistrySettings { host: double.host.clone(), plain_http: true, ca_pem: None, mirror: None, credentials: None };
+    let registry = Registry::new(vec![settings], &[]).unwrap();
+    let keychain = secret("first").merged(&secret("second"));
+    let repository =
+        |name: &str| registry.repository(&format!("{}/{name}/app", double.host).parse().unwrap(), &keychain);
+    for name in ["two", "one", "two"] {
+        let answer = repository(name).manifest_by_tag("1").await;
+        assert!(matches!(answer, Answered::Found(_)), "{name}: {answer:?}");
+    }
+    // A repository starts with those of its own that it accepted last: no request of the last round was refused.
+    let asked = |name: &str| double.asked().iter().filter(|asked| asked.contains(name)).count();
+    assert_eq!((asked("/two/"), asked("/one/")), (4, 2));
+    // None is passed over for good.
+    swapped.store(true, Ordering::SeqCst);
+    for name in ["two", "one"] {
+        let answer = repository(name).manifest_by_tag("1").await;
+        assert!(matches!(answer, Answered::Found(_)), "{name}: {answer:?}");
+    }
+}
