@@ -1,7 +1,10 @@
 //! Credentials for registries, found the way the kubelet finds them
 //! (<https://kubernetes.io/docs/concepts/containers/images/#config-json>, and its own pkg/credentialprovider).
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use base64::{
     Engine as _, alphabet,
@@ -58,26 +61,34 @@ impl Credential {
 /// Docker configs, merged in order.
 #[derive(Clone, Debug, Default)]
 pub struct Keychain {
-    entries: Vec<Entry>,
+    /// Shared: they are merged anew for every workload.
+    entries: Vec<Arc<Entry>>,
     /// Names of what was not read, such as `credsStore`.
     ignored: Vec<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Entry {
     key: Key,
     credential: Credential,
 }
 
 /// A key of a docker config, such as `*.registry.example:5000/team`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Key {
-    /// One a label of the host: a glob never spans a dot.
-    labels: Vec<GlobMatcher>,
+    /// Those of the host: a glob never spans a dot.
+    labels: Vec<Label>,
     port: Option<String>,
     path: String,
     /// Host and path: keys are tried in the reverse order of these, so that a longer path comes before a shorter one.
     effective: String,
+}
+
+/// One label of a key's host. Hardly any is a glob, and a compiled one is large.
+#[derive(Debug)]
+enum Label {
+    Name(String),
+    Glob(GlobMatcher),
 }
 
 /// A docker config that can't be read.
@@ -146,7 +157,7 @@ impl Keychain {
         }
         let entries = auths
             .into_iter()
-            .filter_map(|(key, auth)| Some(Entry { credential: credential(auth)?, key: Key::parse(&key)? }))
+            .filter_map(|(key, auth)| Some(Arc::new(Entry { credential: credential(auth)?, key: Key::parse(&key)? })))
             .collect();
         Ok(Self { entries, ignored })
     }
@@ -203,10 +214,7 @@ impl Key {
         if host.contains(['{', '}']) {
             return None;
         }
-        let label = |label: &str| {
-            GlobBuilder::new(label).literal_separator(true).build().ok().map(|glob| glob.compile_matcher())
-        };
-        let labels = host.split('.').map(label).collect::<Option<Vec<_>>>()?;
+        let labels = host.split('.').map(Label::parse).collect::<Option<Vec<_>>>()?;
         let effective = format!("{authority}{path}");
         Some(Self { labels, port: port.map(str::to_owned), path: path.to_owned(), effective })
     }
@@ -218,8 +226,25 @@ impl Key {
         let in_path = self.path.strip_prefix('/').is_none_or(|path| repository.starts_with(path));
         self.port.as_deref() == port
             && labels.len() == self.labels.len()
-            && self.labels.iter().zip(labels).all(|(glob, label)| glob.is_match(label))
+            && self.labels.iter().zip(labels).all(|(written, label)| written.matches(label))
             && in_path
+    }
+}
+
+impl Label {
+    fn parse(written: &str) -> Option<Self> {
+        if !written.contains(['*', '?', '[', '\\']) {
+            return Some(Self::Name(written.to_owned()));
+        }
+        let glob = GlobBuilder::new(written).literal_separator(true).build().ok()?;
+        Some(Self::Glob(glob.compile_matcher()))
+    }
+
+    fn matches(&self, label: &str) -> bool {
+        match self {
+            Self::Name(name) => name == label,
+            Self::Glob(glob) => glob.is_match(label),
+        }
     }
 }
 
