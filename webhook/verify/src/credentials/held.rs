@@ -2,6 +2,7 @@
 //! exchange.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -85,9 +86,12 @@ impl Held {
         if let Some(flight) = &state.flight {
             return flight.clone();
         }
+        let broken = || Unknown::new(UnknownCause::CredentialExchange, "an exchange of credentials was cut off");
         let held = self.clone();
         let work = tokio::spawn(async move {
-            let result = held.renew().await;
+            // A panic is a failure as others are, or its flight would stay for good.
+            let renewed = AssertUnwindSafe(held.renew()).catch_unwind().await;
+            let result = renewed.unwrap_or_else(|_| Err(broken()));
             let mut state = held.lock();
             state.flight = None;
             match &result {
@@ -96,8 +100,7 @@ impl Held {
             }
             result
         });
-        let broken = Unknown::new(UnknownCause::CredentialExchange, "an exchange of credentials was cut off");
-        let flight = async move { work.await.unwrap_or(Err(broken)) }.boxed().shared();
+        let flight = async move { work.await.unwrap_or_else(|_| Err(broken())) }.boxed().shared();
         state.flight = Some(flight.clone());
         flight
     }

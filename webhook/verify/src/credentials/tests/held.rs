@@ -92,3 +92,27 @@ async fn a_failure_is_unknown_and_is_not_repeated_at_once() {
     assert_eq!(number(&held).await, "2");
     assert_eq!(numbered.exchanges.load(Ordering::SeqCst), 3);
 }
+
+/// Breaks the first time, and gives credentials from then on.
+#[derive(Default)]
+struct Breaking(AtomicBool);
+
+impl Exchange for Breaking {
+    fn exchange(&self) -> BoxFuture<'_, Result<Exchanged, ExchangeError>> {
+        Box::pin(async {
+            assert!(self.0.swap(true, Ordering::SeqCst), "broken");
+            let credential = Credential::IdentityToken("whole".to_owned().into());
+            Ok(Exchanged { credential, lifetime: Duration::from_secs(1000) })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_that_breaks_is_a_failure_as_others_are() {
+    let held = Held::new("registry.example", Arc::new(Breaking::default()));
+    for _ in 0..2 {
+        assert_eq!(held.credential().await.unwrap_err().cause, UnknownCause::CredentialExchange);
+    }
+    advance(Duration::from_secs(6)).await;
+    assert_eq!(number(&held).await, "whole");
+}
