@@ -119,10 +119,13 @@ impl Index {
         match event {
             Event::Init => self.nodes_listing.clear(),
             Event::InitApply(node) => {
-                self.nodes_listing.extend(platform(&node).map(|platform| (node.name_any(), platform)));
+                self.nodes_listing
+                    .extend(Platform::of_labels(node.labels()).map(|platform| (node.name_any(), platform)));
             }
             Event::InitDone => self.nodes = std::mem::take(&mut self.nodes_listing),
-            Event::Apply(node) => self.nodes.extend(platform(&node).map(|platform| (node.name_any(), platform))),
+            Event::Apply(node) => {
+                self.nodes.extend(Platform::of_labels(node.labels()).map(|platform| (node.name_any(), platform)));
+            }
             Event::Delete(node) => {
                 self.nodes.remove(&node.name_any());
             }
@@ -180,14 +183,6 @@ fn readable(object: DeserializeGuard<ZastavaPolicy>) -> Option<ZastavaPolicy> {
             None
         }
     }
-}
-
-fn platform(node: &PartialObjectMeta<Node>) -> Option<Platform> {
-    let labels = node.metadata.labels.as_ref()?;
-    Some(Platform {
-        os: labels.get("kubernetes.io/os")?.clone(),
-        architecture: labels.get("kubernetes.io/arch")?.clone(),
-    })
 }
 
 /// Watches until `token` is cancelled; `synced` is told each time that the answer may have changed.

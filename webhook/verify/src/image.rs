@@ -1,6 +1,6 @@
 //! Images by name, and the platforms they are for.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use oci_client::Reference;
 use zastava_crds::digest::Sha256Digest;
@@ -128,6 +128,14 @@ pub struct Platform {
 }
 
 impl Platform {
+    /// What a node says of itself by its labels.
+    pub fn of_labels(labels: &BTreeMap<String, String>) -> Option<Self> {
+        Some(Self {
+            os: labels.get("kubernetes.io/os")?.clone(),
+            architecture: labels.get("kubernetes.io/arch")?.clone(),
+        })
+    }
+
     /// Whether a node of this platform may run content built for `built`: container runtimes fall back to the 32-bit
     /// sibling (<https://github.com/containerd/platforms/blob/main/compare.go>), so that counts as runnable too.
     fn may_run(&self, built: &Self) -> bool {
