@@ -1,8 +1,7 @@
 //! `verify-blob`: any file under any Sigstore bundle.
 
 use std::{
-    fs,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +19,7 @@ use zastava_verify::{
 
 use crate::{
     arguments::BlobArguments,
+    bounded,
     ending::Ending,
     failure::Failure,
     output::{self, plain},
@@ -115,12 +115,12 @@ impl TrustStore for Root {
 pub fn run(arguments: &BlobArguments, out: &mut Vec<u8>) -> Result<Ending, Failure> {
     let requirements = requirements(arguments)?;
     let signed_by = requirements.signatures().first().ok_or(BlobInputError::Nobody)?;
-    let bundle = bounded(&arguments.bundle, MAX_BUNDLE, "")?;
+    let bundle = contents(&arguments.bundle, MAX_BUNDLE, "")?;
     let verdict = if let Ok(digest) = arguments.blob.parse::<Sha256Digest>() {
         let verdict = blob::verify(&bundle, Blob::Digest(&digest), signed_by);
         (digest, verdict)
     } else {
-        let bytes = bounded(Path::new(&arguments.blob), MAX_FILE, ": name its digest instead (sha256:…)")?;
+        let bytes = contents(Path::new(&arguments.blob), MAX_FILE, ": name its digest instead (sha256:…)")?;
         (Sha256Digest::of(&bytes), blob::verify(&bundle, Blob::Bytes(&bytes), signed_by))
     };
     let report = Report::of(arguments, verdict);
@@ -133,7 +133,7 @@ fn requirements(arguments: &BlobArguments) -> Result<PolicyRequirements, BlobInp
     let root = arguments.trust_root.as_ref().map(|_| json!({"name": "trust-root"}));
     let authority = match (&arguments.key, &arguments.issuer) {
         (Some(file), _) => {
-            let pem = String::from_utf8_lossy(&bounded(file, MAX_KEY, "")?).into_owned();
+            let pem = String::from_utf8_lossy(&contents(file, MAX_KEY, "")?).into_owned();
             let log = if arguments.require_log { "Require" } else { "Ignore" };
             json!({"key": {"pem": pem}, "transparencyLog": log, "trustRoot": root})
         }
@@ -153,19 +153,14 @@ fn requirements(arguments: &BlobArguments) -> Result<PolicyRequirements, BlobInp
 
 fn trust_root(file: &Path) -> Result<Arc<TrustRoot>, BlobInputError> {
     let wrong = |why: String| BlobInputError::TrustRoot { file: file.to_owned(), why };
-    let text = String::from_utf8(bounded(file, MAX_TRUST_ROOT, "")?).map_err(|_| wrong("is not UTF-8".to_owned()))?;
+    let text = String::from_utf8(contents(file, MAX_TRUST_ROOT, "")?).map_err(|_| wrong("is not UTF-8".to_owned()))?;
     TrustRoot::from_json(&text).map(Arc::new).map_err(|error| wrong(error.to_string()))
 }
 
-fn bounded(file: &Path, limit: usize, hint: &'static str) -> Result<Vec<u8>, BlobInputError> {
+fn contents(file: &Path, limit: usize, hint: &'static str) -> Result<Vec<u8>, BlobInputError> {
     let unreadable = |source| BlobInputError::Unreadable { file: file.to_owned(), source };
-    let mut bytes = Vec::new();
-    let open = fs::File::open(file).map_err(unreadable)?;
-    open.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > limit {
-        return Err(BlobInputError::TooLarge { file: file.to_owned(), limit, hint });
-    }
-    Ok(bytes)
+    let bytes = bounded::read(file, limit as u64).map_err(unreadable)?;
+    bytes.ok_or_else(|| BlobInputError::TooLarge { file: file.to_owned(), limit, hint })
 }
 
 impl Report {

@@ -2,11 +2,12 @@
 
 use std::{
     fmt, fs, io,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
+
+use crate::bounded;
 
 /// Bytes of one file at most.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -96,18 +97,19 @@ impl Document {
 
 /// The documents of a file; lists are taken apart, empty documents left out. `-` is standard input.
 pub fn read(file: &Path) -> Result<Vec<Document>, DocumentError> {
+    parse(file, &text(file)?)
+}
+
+/// The text of a file. `-` is standard input.
+pub fn text(file: &Path) -> Result<String, DocumentError> {
     let unreadable = |source| DocumentError::Unreadable { file: file.to_owned(), source };
-    let mut bytes = Vec::new();
-    if file == Path::new("-") {
-        io::stdin().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    } else {
-        fs::File::open(file).and_then(|open| open.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
-    }
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(DocumentError::TooLarge { file: file.to_owned(), what: format!("more than {MAX_FILE} bytes") });
-    }
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(io::Error::other("is not UTF-8")))?;
-    parse(file, &text)
+    let bytes =
+        if file == Path::new("-") { bounded::all(io::stdin(), MAX_FILE) } else { bounded::read(file, MAX_FILE) };
+    let bytes = bytes.map_err(unreadable)?.ok_or_else(|| DocumentError::TooLarge {
+        file: file.to_owned(),
+        what: format!("more than {MAX_FILE} bytes"),
+    })?;
+    String::from_utf8(bytes).map_err(|_| unreadable(io::Error::other("is not UTF-8")))
 }
 
 /// The documents of all `.yaml`, `.yml` and `.json` files of a folder, by name; no folder, no documents.
@@ -145,7 +147,8 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, DocumentError> {
     Ok(files)
 }
 
-fn parse(file: &Path, text: &str) -> Result<Vec<Document>, DocumentError> {
+/// The documents of a text that is or could be a file's.
+pub fn parse(file: &Path, text: &str) -> Result<Vec<Document>, DocumentError> {
     let mut documents = Vec::new();
     for (line, part) in parts(text) {
         let value: Value = serde_saphyr::from_str(&part).map_err(|error| {

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod blob;
+mod bounded;
 mod cluster;
 mod completion;
 mod docker_config;

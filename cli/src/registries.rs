@@ -1,13 +1,21 @@
 //! Registries as the command line configures them, and the credentials for them.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use zastava_verify::{
     answer::UnknownCause,
     registry::{Registry, RegistryError, RegistrySettings, layout::LayoutError, transport::Transport},
 };
 
-use crate::arguments::RegistryArguments;
+use crate::{arguments::RegistryArguments, bounded};
+
+/// Bytes of a file of certificates at most.
+const MAX_CERTIFICATES: u64 = 1024 * 1024;
 
 /// Registries that can't be asked as was meant.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +28,7 @@ pub enum RegistriesError {
         /// The file.
         file: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The settings can't be used.
     #[error(transparent)]
@@ -60,11 +68,10 @@ pub fn registry(
         of(host, &mut |settings| settings.plain_http = true);
     }
     for (host, file) in &arguments.ca {
-        let pem = fs::read_to_string(file).map_err(|source| RegistriesError::Certificates {
-            host: host.clone(),
-            file: file.into(),
-            source,
-        })?;
+        let wrong = |source| RegistriesError::Certificates { host: host.clone(), file: file.into(), source };
+        let pem = bounded::read(Path::new(file), MAX_CERTIFICATES).map_err(wrong)?;
+        let pem = pem.ok_or_else(|| wrong(io::Error::other(format!("more than {MAX_CERTIFICATES} bytes"))))?;
+        let pem = String::from_utf8(pem).map_err(|_| wrong(io::Error::other("is not UTF-8")))?;
         of(host, &mut |settings| settings.ca_pem = Some(pem.clone()));
     }
     for (host, mirror) in &arguments.mirror {

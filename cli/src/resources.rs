@@ -16,7 +16,10 @@ use zastava_admission::policies::keys::{self, Content, Keyring, Source};
 use zastava_crds::policy::ZastavaPolicy;
 use zastava_verify::image::{Platform, Platforms};
 
-use crate::documents::{Document, DocumentError, Place};
+use crate::{
+    bounded,
+    documents::{Document, DocumentError, Place},
+};
 
 /// Bytes of one key or trust root at most.
 const MAX_ENTRY: u64 = 1024 * 1024;
@@ -106,10 +109,7 @@ impl Resources {
                 }
                 "Node" => {
                     let node: Node = typed(document)?;
-                    let label = |name: &str| node.labels().get(name).cloned();
-                    if let (Some(os), Some(architecture)) = (label("kubernetes.io/os"), label("kubernetes.io/arch")) {
-                        self.platforms.push(Platform { os, architecture });
-                    }
+                    self.platforms.extend(Platform::of_labels(node.labels()));
                 }
                 other => {
                     let kind = other.to_owned();
@@ -127,11 +127,9 @@ impl Resources {
             // Of a mounted volume the entries are links, and what they lead to begins with dots.
             for entry in children(&object)?.into_iter().filter(|path| path.is_file()) {
                 let unreadable = |source| DocumentError::Unreadable { file: entry.clone(), source };
-                if fs::metadata(&entry).map_err(unreadable)?.len() > MAX_ENTRY {
-                    let what = format!("more than {MAX_ENTRY} bytes");
-                    return Err(DocumentError::TooLarge { file: entry, what });
-                }
-                let bytes = fs::read(&entry).map_err(unreadable)?;
+                let bytes = bounded::read_regular(&entry, MAX_ENTRY).map_err(unreadable)?;
+                let what = || format!("more than {MAX_ENTRY} bytes");
+                let bytes = bytes.ok_or_else(|| DocumentError::TooLarge { file: entry.clone(), what: what() })?;
                 entries.insert(file_name(&entry), bytes);
             }
             let at = (self.namespace.clone(), file_name(&object));
@@ -161,7 +159,7 @@ impl Resources {
         self.namespaces.iter()
     }
 
-    /// Names of all namespaces that an object is in.
+    /// Names of all namespaces that a Secret is in.
     pub fn with_secrets(&self) -> BTreeSet<String> {
         self.secrets.keys().map(|(namespace, _)| namespace.clone()).collect()
     }
