@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use jiff::SignedDuration;
 use zastava_verify::image::Platform;
 
 use crate::output::Format;
@@ -217,19 +218,10 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 /// A duration as Go writes it.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "write a duration such as 30s or 2m".to_owned();
-    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "s" => number,
-        "m" => number.saturating_mul(60),
-        "h" => number.saturating_mul(3600),
-        _ => return Err(wrong()),
-    };
-    if seconds == 0 || seconds > 86_400 {
-        return Err("write a duration between 1s and 24h".to_owned());
-    }
-    Ok(Duration::from_secs(seconds))
+    let parsed: SignedDuration = text.parse().map_err(|_| "write a duration such as 30s or 1m30s".to_owned())?;
+    let bounds = Duration::from_secs(1)..=Duration::from_hours(24);
+    let duration = Duration::try_from(parsed).ok().filter(|duration| bounds.contains(duration));
+    duration.ok_or_else(|| "write a duration between 1s and 24h".to_owned())
 }
 
 #[cfg(test)]
@@ -242,7 +234,10 @@ mod tests {
     fn the_command_line_is_consistent_and_values_say_what_they_want() {
         Arguments::command().debug_assert();
         assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
-        for wrong in ["", "5", "0s", "25h", "1d", "-1s", "99999999999999999999s"] {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("24h"), Ok(Duration::from_hours(24)));
+        for wrong in ["", "5", "0s", "500ms", "25h", "24h1ms", "1d", "-1s", "99999999999999999999s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
         assert!(platform("linux/amd64").is_ok() && platform("linux").is_err() && platform("a/b/c").is_err());

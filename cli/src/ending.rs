@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-/// How a command ends, mildest first: the worst of its parts counts. What is refused is certain, so it is worse than
-/// what is unknown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// How a command ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Everything is as it was asked for: 0.
     Satisfied,
