@@ -168,8 +168,14 @@ fn review(name: &str, object: &Value, old: Option<&Value>, namespace: &str) -> R
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     let namespace = text("/metadata/namespace").unwrap_or(namespace);
     let mut object = object.clone();
-    if let Some(metadata) = object.as_object_mut().map(|fields| fields.entry("metadata").or_insert_with(|| json!({}))) {
-        metadata["namespace"] = namespace.into();
+    if let Some(fields) = object.as_object_mut() {
+        let metadata = fields.entry("metadata").or_insert(Value::Null);
+        if metadata.is_null() {
+            *metadata = json!({});
+        }
+        let metadata =
+            metadata.as_object_mut().ok_or("object.metadata is no mapping: write one, such as {name: web}")?;
+        metadata.insert("namespace".to_owned(), namespace.into());
     }
     Ok(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
         "uid": name,

@@ -9,18 +9,25 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use strum::VariantNames as _;
 use zastava_crds::digest::Sha256Digest;
+use zastava_verify::answer::UnknownCause;
+
+use crate::{bounded, output::plain};
 
 /// Bytes of `answers.json` at most.
 const MAX_ANSWERS: u64 = 64 * 1024 * 1024;
 /// Bytes of one body at most.
 const MAX_BODY: u64 = 64 * 1024 * 1024;
 
+/// Answers by registry, then by path.
+pub type Answers = BTreeMap<String, BTreeMap<String, Written>>;
+
 /// Answers by registry and path, and the bodies that they name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recorded {
     /// By registry, then by path.
-    pub answers: BTreeMap<String, BTreeMap<String, Written>>,
+    pub answers: Answers,
     /// By digest.
     pub bodies: BTreeMap<Sha256Digest, Vec<u8>>,
 }
@@ -58,7 +65,7 @@ pub struct Found {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
     version: u32,
-    answers: BTreeMap<String, BTreeMap<String, Written>>,
+    answers: Answers,
 }
 
 /// Recorded answers that can't be read or written.
@@ -80,6 +87,16 @@ pub enum RecordedError {
         /// What is wrong.
         why: String,
     },
+    /// An answer that was written by hand is of no class that there is.
+    #[error("{}: {answer}: {class:?} is no class: write one of {}", file.display(), UnknownCause::VARIANTS.join(", "))]
+    Class {
+        /// Which file.
+        file: PathBuf,
+        /// Registry and path.
+        answer: String,
+        /// As it is written.
+        class: String,
+    },
 }
 
 impl RecordedError {
@@ -88,6 +105,7 @@ impl RecordedError {
         match self {
             Self::Unreadable { .. } => "recorded_unreadable",
             Self::Malformed { .. } => "recorded_malformed",
+            Self::Class { .. } => "recorded_class",
         }
     }
 }
@@ -95,29 +113,20 @@ impl RecordedError {
 impl Recorded {
     /// Reads a folder; no folder, nothing recorded. Every body is held against its digest.
     pub fn load(folder: &Path) -> Result<Self, RecordedError> {
-        let file = folder.join("answers.json");
-        if !file.exists() {
-            return Ok(Self::default());
-        }
-        let bytes = bounded(&file, MAX_ANSWERS)?;
-        let malformed = |why: String| RecordedError::Malformed { file: file.clone(), why };
-        let read: File = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
-        if read.version != 1 {
-            return Err(malformed(format!("version {} can't be read: 1 can", read.version)));
-        }
+        let answers = answers(folder)?;
         let mut bodies = BTreeMap::new();
-        for found in read.answers.values().flat_map(BTreeMap::values).filter_map(Written::found) {
+        for found in answers.values().flat_map(BTreeMap::values).filter_map(Written::found) {
             if bodies.contains_key(&found.body) {
                 continue;
             }
             let file = blob(folder, &found.body);
-            let body = bounded(&file, MAX_BODY)?;
+            let body = contents(&file, MAX_BODY)?;
             if Sha256Digest::of(&body) != found.body {
                 return Err(RecordedError::Malformed { file, why: "its bytes were changed".to_owned() });
             }
             bodies.insert(found.body.clone(), body);
         }
-        Ok(Self { answers: read.answers, bodies })
+        Ok(Self { answers, bodies })
     }
 
     /// Writes a folder, and removes the bodies that nothing names any more.
@@ -159,17 +168,40 @@ impl Written {
     }
 }
 
+/// The answers of a folder without their bodies; no folder, none.
+pub fn answers(folder: &Path) -> Result<Answers, RecordedError> {
+    let file = folder.join("answers.json");
+    if !file.exists() {
+        return Ok(Answers::default());
+    }
+    let bytes = contents(&file, MAX_ANSWERS)?;
+    let malformed = |why: String| RecordedError::Malformed { file: file.clone(), why };
+    let File { version, answers } = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    if version != 1 {
+        return Err(malformed(format!("version {version} can't be read: 1 can")));
+    }
+    for (registry, paths) in &answers {
+        for (path, written) in paths {
+            if let Written::Unknown(class) = written
+                && class.parse::<UnknownCause>().is_err()
+            {
+                let answer = plain(&format!("{registry}{path}"));
+                return Err(RecordedError::Class { file, answer, class: class.chars().take(64).collect() });
+            }
+        }
+    }
+    Ok(answers)
+}
+
 fn blob(folder: &Path, digest: &Sha256Digest) -> PathBuf {
     folder.join("blobs").join(digest.hex())
 }
 
-fn bounded(file: &Path, limit: u64) -> Result<Vec<u8>, RecordedError> {
-    let unreadable = |source| RecordedError::Unreadable { file: file.to_owned(), source };
-    if fs::metadata(file).map_err(unreadable)?.len() > limit {
-        let why = format!("more than {limit} bytes");
-        return Err(RecordedError::Malformed { file: file.to_owned(), why });
-    }
-    fs::read(file).map_err(unreadable)
+fn contents(file: &Path, limit: u64) -> Result<Vec<u8>, RecordedError> {
+    let bytes = bounded::read_regular(file, limit)
+        .map_err(|source| RecordedError::Unreadable { file: file.to_owned(), source })?;
+    let why = || format!("more than {limit} bytes");
+    bytes.ok_or_else(|| RecordedError::Malformed { file: file.to_owned(), why: why() })
 }
 
 fn write(file: &Path, bytes: &[u8]) -> Result<(), RecordedError> {

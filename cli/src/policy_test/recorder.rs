@@ -16,7 +16,7 @@ use zastava_verify::{
     registry::transport::{Page, Question, Transport},
 };
 
-use super::recorded::{Found, Recorded, Written};
+use super::recorded::{Answers, Found, Recorded, Written};
 
 /// What a registry says a manifest's digest is.
 pub const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -37,11 +37,11 @@ struct Heard {
 impl Recorder {
     /// What was recorded, and what could not be. Where no answer came, one that was written by hand before stays: it says
     /// what is to be tested there.
-    pub fn taken(&self, before: &Recorded) -> (Recorded, Vec<String>) {
+    pub fn taken(&self, before: &Answers) -> (Recorded, Vec<String>) {
         let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
         let Heard { mut recorded, mut troubles } = heard;
         troubles.retain(|(registry, path), _| {
-            let written = before.answers.get(registry).and_then(|paths| paths.get(path));
+            let written = before.get(registry).and_then(|paths| paths.get(path));
             let Some(unknown @ Written::Unknown(_)) = written else { return true };
             let known = recorded.answers.entry(registry.clone()).or_default();
             known.insert(path.clone(), unknown.clone());
@@ -58,7 +58,6 @@ impl Recorder {
         let written = match answer {
             Answer::Found(page) => {
                 let body = Sha256Digest::of(&page.body);
-                recorded.bodies.insert(body.clone(), page.body.to_vec());
                 Written::Found(Found {
                     body,
                     content_type: text(&page.headers, &CONTENT_TYPE).next(),
@@ -79,6 +78,9 @@ impl Recorder {
         let known = recorded.answers.entry(registry.clone()).or_default();
         match known.get(path) {
             None => {
+                if let (Written::Found(found), Answer::Found(page)) = (&written, answer) {
+                    recorded.bodies.insert(found.body.clone(), page.body.to_vec());
+                }
                 known.insert(path.clone(), written);
             }
             Some(before) if *before == written => {}
@@ -103,5 +105,22 @@ impl Transport for Recorder {
             answer
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_answers_the_first_is_kept_and_nothing_of_the_other() {
+        let recorder = Recorder::default();
+        let question = Question { registry: "r.example".to_owned(), path: "/v2/a/manifests/1".to_owned(), limit: 10 };
+        for body in ["first", "second"] {
+            recorder.hear(&question, &Answer::Found(Page { headers: HeaderMap::new(), body: body.into() }));
+        }
+        let (kept, troubles) = recorder.taken(&Answers::default());
+        assert_eq!(kept.bodies.into_values().collect::<Vec<_>>(), [b"first"]);
+        assert_eq!(troubles.len(), 1, "{troubles:?}");
     }
 }

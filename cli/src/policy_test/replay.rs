@@ -56,6 +56,7 @@ impl Replay {
                 Answer::Found(Page { headers, body: body.into() })
             }
             Some(Written::Unknown(class)) => {
+                // Of one that was loaded the class is known.
                 let cause = class.parse().unwrap_or(UnknownCause::RegistryError);
                 Answer::Unknown(Unknown::new(cause, format!("{registry}: {class}, as recorded")))
             }

@@ -45,9 +45,11 @@ pub struct Outcome {
 pub struct Report {
     /// In the order of their names.
     pub cases: Vec<Outcome>,
-    failed: usize,
+    /// How many failed.
+    pub failed: usize,
     passed: usize,
-    unknown: usize,
+    /// Of how many nothing can be said.
+    pub unknown: usize,
 }
 
 impl Outcome {
@@ -103,6 +105,11 @@ impl Report {
             Ending::Satisfied
         }
     }
+}
+
+/// That what was recorded before is of no use, for people.
+pub fn recorded_anew(out: &mut Vec<u8>, file: &Path, why: &str) -> io::Result<()> {
+    writeln!(out, "{} is written anew, nothing is kept of what it held: {}", file.display(), plain(why))
 }
 
 /// What was recorded, for people.

@@ -1,13 +1,20 @@
 //! Writes into a case what was decided, and leaves the rest of the file as people wrote it.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use super::{app::Decided, case::Case, expect::Expect};
+use crate::documents::{self, DocumentError};
 
 /// A case that can't be rewritten.
 #[derive(Debug, thiserror::Error)]
 pub enum UpdateError {
-    /// The file can't be read or written.
+    /// The file can't be read.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The file can't be written.
     #[error("{}: {source}", file.display())]
     Unwritable {
         /// Which.
@@ -16,7 +23,7 @@ pub enum UpdateError {
         source: io::Error,
     },
     /// `expect` is not a block of its own.
-    #[error("{}: expect is no block of its own lines: write it as one, and update again", .0.display())]
+    #[error("{}: expect is no block of its own lines: write it as one, without comments in it, and update again", .0.display())]
     NoBlock(PathBuf),
 }
 
@@ -24,24 +31,55 @@ impl UpdateError {
     /// The closed class.
     pub fn category(&self) -> &'static str {
         match self {
+            Self::Document(error) => error.category(),
             Self::Unwritable { .. } => "case_unwritable",
             Self::NoBlock(_) => "case_block",
         }
     }
 }
 
-/// Rewrites `expect` of a case, if it says something else.
-pub fn write(case: &Case, decided: &Decided) -> Result<(), UpdateError> {
-    let expect = expectation(case, decided);
-    if expect == case.expect {
-        return Ok(());
+/// A case with another `expect`, not yet written.
+#[derive(Debug)]
+pub struct Update {
+    file: PathBuf,
+    text: String,
+}
+
+impl Update {
+    /// What a case's file has to say; `None` if it says so already.
+    pub fn of(case: &Case, decided: &Decided) -> Result<Option<Self>, UpdateError> {
+        let expect = expectation(case, decided);
+        if expect == case.expect {
+            return Ok(None);
+        }
+        let file = case.file.clone();
+        let block = serde_saphyr::to_string(&serde_json::json!({"expect": expect})).map_err(|error| {
+            UpdateError::Unwritable { file: file.clone(), source: io::Error::other(error.to_string()) }
+        })?;
+        let before = documents::text(&file)?;
+        match replaced(&before, &block).filter(|after| is_only_of_expect(&file, &before, after, &expect)) {
+            Some(text) => Ok(Some(Self { file, text })),
+            None => Err(UpdateError::NoBlock(file)),
+        }
     }
-    let unwritable = |source| UpdateError::Unwritable { file: case.file.clone(), source };
-    let text = fs::read_to_string(&case.file).map_err(unwritable)?;
-    let block = serde_saphyr::to_string(&serde_json::json!({"expect": expect}))
-        .map_err(|error| unwritable(io::Error::other(error.to_string())))?;
-    let text = replaced(&text, &block).ok_or_else(|| UpdateError::NoBlock(case.file.clone()))?;
-    fs::write(&case.file, text).map_err(unwritable)
+
+    /// Writes it.
+    pub fn write(&self) -> Result<(), UpdateError> {
+        let unwritable = |source| UpdateError::Unwritable { file: self.file.clone(), source };
+        fs::write(&self.file, &self.text).map_err(unwritable)
+    }
+}
+
+/// Whether a file says what it said, but for `expect`. Lines can look like a block and be none.
+fn is_only_of_expect(file: &Path, before: &str, after: &str, expect: &Expect) -> bool {
+    let read = |text: &str| {
+        let documents = documents::parse(file, text).unwrap_or_default();
+        <[_; 1]>::try_from(documents).ok().map(|[document]| document.value)
+    };
+    let (Some(mut wanted), Some(after)) = (read(before), read(after)) else { return false };
+    let (Some(fields), Ok(expect)) = (wanted.as_object_mut(), serde_json::to_value(expect)) else { return false };
+    fields.insert("expect".to_owned(), expect);
+    wanted == after
 }
 
 /// What a case would have to expect. Of what it says of messages, policies and pins, that which holds stays.

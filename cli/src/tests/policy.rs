@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
+    Ran,
     double::Double,
     file,
     signer::{BUNDLE, Signer},
@@ -57,19 +58,78 @@ async fn the_example_passes() {
 /// are written anew.
 #[tokio::test]
 async fn recording_the_example_again_gives_the_same_bytes() {
+    let (folder, path) = copy_of_example();
+    let ran = record_example(&path).await.unwrap();
+    assert_eq!(ran.ending, Ending::Satisfied, "{}", ran.out);
+    let answers = folder.path().join("recorded");
+    if std::env::var_os("ZASTAVA_RECORD_EXAMPLE").is_some() {
+        for (name, bytes) in files(&answers) {
+            file(&Path::new(EXAMPLE).join("recorded"), name.to_str().unwrap(), std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+    assert_eq!(files(&answers), files(&Path::new(EXAMPLE).join("recorded")));
+}
+
+#[tokio::test]
+async fn what_was_recorded_and_broke_is_recorded_anew() {
+    let (folder, path) = copy_of_example();
+    let recorded = folder.path().join("recorded");
+    for body in fs::read_dir(recorded.join("blobs")).unwrap() {
+        fs::write(body.unwrap().path(), "changed").unwrap();
+    }
+    let ran = record_example(&path).await.unwrap();
+    assert_eq!(ran.ending, Ending::Satisfied, "{}", ran.out);
+    assert_eq!(files(&recorded), files(&Path::new(EXAMPLE).join("recorded")));
+    // What was written by hand is lost with it, which is told.
+    fs::write(recorded.join("answers.json"), "<<<<<<< ours").unwrap();
+    let ran = record_example(&path).await.unwrap();
+    assert_eq!(ran.ending, Ending::Unknown, "{}", ran.out);
+    assert!(ran.out.contains("answers.json is written anew, nothing is kept of what it held: "), "{}", ran.out);
+    assert!(ran.out.contains("not recorded: down.example/v2/team/app/manifests/1: "), "{}", ran.out);
+    assert_eq!(zastava(&["policy", "test", &path]).await.unwrap().ending, Ending::Unknown);
+}
+
+#[tokio::test]
+async fn a_misspelt_class_is_told_with_those_there_are_and_is_not_recorded_over() {
+    let (folder, path) = copy_of_example();
+    let answers = folder.path().join("recorded/answers.json");
+    let text = fs::read_to_string(&answers).unwrap().replace("\"unreachable\"", "\"unreachabel\"");
+    fs::write(&answers, &text).unwrap();
+    let told = zastava(&["policy", "test", &path]).await.err().unwrap();
+    for part in
+        ["answers.json: down.example/v2/team/app/manifests/1: ", "\"unreachabel\"", "unreachable, ", "rate_limited"]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(record_example(&path).await.err().unwrap(), told);
+    assert_eq!(fs::read_to_string(&answers).unwrap(), text);
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_a_file_of_its_own() {
+    let (folder, path) = copy_of_example();
+    let answers = folder.path().join("recorded/answers.json");
+    fs::remove_file(&answers).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &answers).unwrap();
+    let told = zastava(&["policy", "test", &path]).await.err().unwrap();
+    assert!(told.contains("answers.json: is not a file"), "{told}");
+}
+
+/// Records over a registry with what the example needs.
+async fn record_example(path: &str) -> Result<Ran, String> {
     let double = Double::start().await;
     let recorded: Value =
         serde_json::from_str(include_str!("../../../webhook/verify/tests/engine/cosign.json")).unwrap();
     double.load(&recorded["byReferrers"]);
     double.image("unsigned", "app");
-    let ((folder, path), elsewhere) = (copy_of_example(), TempDir::new().unwrap());
+    let elsewhere = TempDir::new().unwrap();
     let config = super::no_credentials(elsewhere.path());
     let mirror = format!("registry.example={}", double.host);
     // Nothing listens there.
     let record = [
         "policy",
         "record",
-        &path,
+        path,
         "--mirror",
         &mirror,
         "--plain-http",
@@ -81,15 +141,25 @@ async fn recording_the_example_again_gives_the_same_bytes() {
         "--registry-config",
         &config,
     ];
-    let ran = zastava(&record).await.unwrap();
-    assert_eq!(ran.ending, Ending::Satisfied, "{}", ran.out);
-    let answers = folder.path().join("recorded");
-    if std::env::var_os("ZASTAVA_RECORD_EXAMPLE").is_some() {
-        for (name, bytes) in files(&answers) {
-            file(&Path::new(EXAMPLE).join("recorded"), name.to_str().unwrap(), std::str::from_utf8(&bytes).unwrap());
-        }
+    zastava(&record).await
+}
+
+#[tokio::test]
+async fn no_case_is_updated_where_one_can_not_be() {
+    let (folder, path) = copy_of_example();
+    let cases = folder.path().join("cases");
+    for (name, from, to) in [
+        ("signed.yaml", "decision: Allowed", "decision: Denied"),
+        ("unsigned.yaml", "decision: Denied\n", "decision: Allowed\n# both\n"),
+    ] {
+        let text = fs::read_to_string(cases.join(name)).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(cases.join(name), text.replace(from, to)).unwrap();
     }
-    assert_eq!(files(&answers), files(&Path::new(EXAMPLE).join("recorded")));
+    let before = files(&cases);
+    let told = zastava(&["policy", "test", &path, "--update"]).await.err().unwrap();
+    assert!(told.contains("unsigned.yaml: expect is no block of its own lines"), "{told}");
+    assert_eq!(files(&cases), before);
 }
 
 #[tokio::test]
@@ -231,6 +301,13 @@ async fn a_folder_that_can_not_be_used_is_told_by_file_and_line() {
     fs::write(&case, "object: {kind: Pod}\nexpect: {decision: Allowed}\n").unwrap();
     let why = zastava(&["policy", "test", &path]).await.err().unwrap();
     assert!(why.contains("signed.yaml:1: object.apiVersion is absent"), "{why}");
+    for metadata in ["[web]", "web"] {
+        let text =
+            format!("object: {{apiVersion: v1, kind: Pod, metadata: {metadata}}}\nexpect: {{decision: Allowed}}\n");
+        fs::write(&case, text).unwrap();
+        let why = zastava(&["policy", "test", &path]).await.err().unwrap();
+        assert!(why.contains("signed.yaml:1: object.metadata is no mapping"), "{why}");
+    }
     let (folder, path) = copy_of_example();
     fs::remove_dir_all(folder.path().join("resources")).unwrap();
     let why = zastava(&["policy", "test", &path]).await.err().unwrap();

@@ -26,7 +26,7 @@ pub struct Unknown {
 }
 
 /// Why nothing can be said, from a closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum UnknownCause {
     /// The caller's deadline passed; the work goes on.
