@@ -2,9 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fs, io,
-    io::Read as _,
-    path::{Path, PathBuf},
+    env, io,
+    path::PathBuf,
     process::Stdio,
     time::Duration,
 };
@@ -20,6 +19,8 @@ use zastava_verify::{
     image::ImageReference,
     keychain::{Keychain, KeychainError},
 };
+
+use crate::{arguments::RegistryArguments, bounded};
 
 /// Bytes of a config, and of a helper's answer, at most.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -91,29 +92,28 @@ struct Answer {
 
 /// The credentials for some images: of the named config, or of the first one that is where docker and podman keep
 /// theirs; none is no error there.
-pub async fn keychain(named: Option<&Path>, images: &[ImageReference]) -> Result<Keychain, DockerConfigError> {
-    let file = match named {
-        Some(file) => file.to_owned(),
+pub async fn keychain(arguments: &RegistryArguments, images: &[ImageReference]) -> Result<Keychain, DockerConfigError> {
+    let file = match &arguments.registry_config {
+        Some(file) => file.clone(),
         None => match usual_places().into_iter().find(|file| file.is_file()) {
             Some(file) => file,
             None => return Ok(Keychain::default()),
         },
     };
-    let mut bytes = Vec::new();
-    fs::File::open(&file)
-        .and_then(|open| open.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|source| DockerConfigError::Unreadable { file: file.clone(), source })?;
-    let helpers: Helpers = serde_json::from_slice(&bytes).unwrap_or_default();
     let malformed = |source| DockerConfigError::Malformed { file: file.clone(), source };
-    // A config that names helpers alone has no `auths`.
+    let bytes = bounded::read(&file, MAX_BYTES)
+        .map_err(|source| DockerConfigError::Unreadable { file: file.clone(), source })?
+        .ok_or_else(|| malformed(KeychainError::TooLarge))?;
+    // The message of serde_json itself could show a value.
+    let helpers: Helpers = serde_json::from_slice(&bytes).map_err(|error| {
+        malformed(KeychainError::Malformed(format!("line {}, column {}", error.line(), error.column())))
+    })?;
     let mut keychain = match Keychain::from_docker_config(&bytes) {
         Ok(keychain) => keychain,
-        Err(_) if helpers.creds_store.is_some() || !helpers.cred_helpers.is_empty() => Keychain::default(),
         Err(_) if is_without_credentials(&bytes) => Keychain::default(),
         Err(error) => return Err(malformed(error)),
     };
-    let hosts: BTreeSet<_> = images.iter().map(ImageReference::host).collect();
-    for host in hosts {
+    for host in hosts(arguments, images) {
         let key = if host == "docker.io" { DOCKER_HUB } else { host };
         let Some(helper) = helpers.cred_helpers.get(key).or(helpers.creds_store.as_ref()) else { continue };
         let wrong = |why: String| DockerConfigError::Helper {
@@ -134,6 +134,16 @@ pub async fn keychain(named: Option<&Path>, images: &[ImageReference]) -> Result
         }
     }
     Ok(keychain)
+}
+
+/// The registries that are asked for images: their own, or the mirrors of these.
+fn hosts<'a>(arguments: &'a RegistryArguments, images: &'a [ImageReference]) -> BTreeSet<&'a str> {
+    let asked = |image: &'a ImageReference| {
+        // Of several mirrors of one host the last counts.
+        let mirror = arguments.mirror.iter().rfind(|(host, _)| host == image.host()).map(|(_, mirror)| mirror.as_str());
+        mirror.map_or(image.host(), |mirror| mirror.split_once('/').map_or(mirror, |(host, _)| host))
+    };
+    images.iter().map(asked).collect()
 }
 
 fn usual_places() -> Vec<PathBuf> {
@@ -194,7 +204,7 @@ async fn ask(program: &str, key: &str) -> Result<Option<Answer>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
     use super::*;
 
@@ -224,17 +234,21 @@ mod tests {
     async fn a_config_is_read_from_where_it_is_named() {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("config.json");
+        let named =
+            |file: &Path| RegistryArguments { registry_config: Some(file.to_owned()), ..RegistryArguments::default() };
         let images = ["r.example/app:1".parse().unwrap()];
         for (text, empty) in [
             (r#"{"auths": {"r.example": {"username": "u", "password": "p"}}}"#, Some(false)),
             (r#"{"detachKeys": "ctrl-q"}"#, Some(true)),
             (r#"{"credHelpers": {"other.example": "none"}}"#, Some(true)),
             (r#"{"auths": 5}"#, None),
+            (r#"{"auths": 5, "credHelpers": {"other.example": "none"}}"#, None),
+            (r#"{"auths": {}, "credsStore": 5}"#, None),
         ] {
             fs::write(&file, text).unwrap();
-            let found = keychain(Some(&file), &images).await.ok().map(|keychain| keychain.is_empty());
+            let found = keychain(&named(&file), &images).await.ok().map(|keychain| keychain.is_empty());
             assert_eq!(found, empty, "{text}");
         }
-        assert!(keychain(Some(&folder.path().join("nowhere")), &images).await.is_err());
+        assert!(keychain(&named(&folder.path().join("nowhere")), &images).await.is_err());
     }
 }

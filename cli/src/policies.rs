@@ -8,6 +8,7 @@ use zastava_admission::policies::{
     policy::{Requirements, Standing},
 };
 use zastava_crds::policy::ZastavaPolicy;
+use zastava_verify::image::ImageReference;
 
 use crate::{
     documents::{self, Document, DocumentError, Place},
@@ -161,6 +162,12 @@ impl Written {
     /// What stands for its UID.
     pub fn uid(&self) -> String {
         self.policy.uid().unwrap_or_default()
+    }
+
+    /// The base images that it pins: their repositories are asked as well.
+    pub fn base_images(&self) -> impl Iterator<Item = ImageReference> {
+        let written = self.policy.spec.admission.iter().flat_map(|admission| &admission.base_images);
+        written.filter(|value| value.contains('@')).filter_map(|value| value.parse().ok())
     }
 
     /// Compiled as the webhook compiles it. What it refers to must be at hand: without it nothing can be judged.

@@ -65,9 +65,11 @@ pub async fn run(arguments: &VerifyArguments, out: &mut Vec<u8>) -> Result<Endin
         Some(folder) => Some(Arc::new(Layout::open(folder).map_err(RegistriesError::from)?) as Arc<dyn Transport>),
         None => None,
     };
-    let keychain = match transport {
-        Some(_) => Keychain::default(),
-        None => docker_config::keychain(arguments.registries.registry_config.as_deref(), &images).await?,
+    let keychain = if transport.is_some() {
+        Keychain::default()
+    } else {
+        let asked = written.iter().flat_map(Written::base_images).chain(images.iter().cloned());
+        docker_config::keychain(&arguments.registries, &asked.collect::<Vec<_>>()).await?
     };
     let settings = VerifierSettings { work_timeout: arguments.timeout, ..VerifierSettings::default() };
     let bench = Bench {
@@ -144,21 +146,24 @@ impl Bench<'_> {
             Standing::InForce(policy) => policy,
             Standing::Skipped { reason, .. } => return row.says(Word::NotInForce, reason),
         };
-        if !policy.scope.has_image(image) {
-            let name = image.canonical();
-            if policy.refuses_unmatched() && !self.is_selected(image) {
-                row.requirement = Some("unmatched: Deny".to_owned());
-                row.next_step = Some(format!("use an image that a policy selects, or add {name} to spec.match.images"));
-                return row.says(Word::Refused, &format!("no policy in force selects {name}"));
-            }
-            return row.says(Word::NotSelected, &format!("spec.match.images does not select {name}"));
-        }
         // An exception for a namespace or for a pod's labels speaks for no image alone.
         let labels = Labels::new();
         let excepted = |digest| {
             let occurrence = Occurrence { namespace: "", labels: &labels, image, digest };
             policy.exception(occurrence, Timestamp::now()).map(|exception| exception.name.clone())
         };
+        if !policy.scope.has_image(image) {
+            let name = image.canonical();
+            if policy.refuses_unmatched() && !self.is_selected(image) {
+                if let Some(name) = excepted(None) {
+                    return row.says(Word::Excepted, &format!("by exception {name}"));
+                }
+                row.requirement = Some("unmatched: Deny".to_owned());
+                row.next_step = Some(format!("use an image that a policy selects, or add {name} to spec.match.images"));
+                return row.says(Word::Refused, &format!("no policy in force selects {name}"));
+            }
+            return row.says(Word::NotSelected, &format!("spec.match.images does not select {name}"));
+        }
         if let Some(name) = excepted(None) {
             return row.says(Word::Excepted, &format!("by exception {name}"));
         }

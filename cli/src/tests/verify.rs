@@ -120,6 +120,39 @@ async fn an_image_that_no_policy_speaks_for_is_no_pass() {
     let closed = bench.policy("closed", &spec);
     let ran = bench.verify(&[&signed], &["-f", &closed]).await.unwrap();
     assert!(ran.ending == Ending::Refused && ran.out.contains("unmatched: Deny"), "{}", ran.out);
+    let images = format!("{}/**", bench.double.host);
+    spec["exceptions"] = json!([{"name": "legacy", "reason": "is moved", "expires": "2999-01-01T00:00:00Z",
+        "match": {"images": [images]}}]);
+    let excepted = bench.policy("excepted", &spec);
+    let ran = bench.verify(&[&signed], &["-f", &excepted]).await.unwrap();
+    assert!(ran.ending == Ending::Satisfied && ran.out.contains("by exception legacy"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn helpers_are_asked_for_every_registry_that_is() {
+    let bench = Bench::new().await;
+    let mut spec = asks(&json!({"pem": bench.signer.pem()}));
+    let signed = bench.image("signed");
+    let helper = |host: &str| {
+        let config = json!({"credHelpers": {host: "absent-in-tests"}}).to_string();
+        file(bench.path(), "helpers.json", &config)
+    };
+    let told = async |policy: &str, host: &str, arguments: &[&str]| {
+        let config = helper(host);
+        let usual = ["-f", policy, "--registry-config", &config, "--plain-http", &bench.double.host];
+        zastava(&[&["verify", &signed], &usual[..], arguments].concat()).await.err()
+    };
+    let policy = bench.policy("signed", &spec);
+    let mirror = format!("{}=mirror.example:5000/cache", bench.double.host);
+    let asked = told(&policy, "mirror.example:5000", &["--mirror", &mirror]).await.unwrap_or_default();
+    assert!(asked.contains("docker-credential-absent-in-tests for mirror.example:5000: "), "{asked}");
+    // Who is not asked needs no credentials.
+    assert_eq!(told(&policy, "mirror.example:5000", &[]).await, None);
+    let digest = format!("sha256:{}", "0".repeat(64));
+    spec["admission"]["baseImages"] = json!([format!("base.example/os@{digest}")]);
+    let based = bench.policy("based", &spec);
+    let asked = told(&based, "base.example", &[]).await.unwrap_or_default();
+    assert!(asked.contains("docker-credential-absent-in-tests for base.example: "), "{asked}");
 }
 
 #[tokio::test]
