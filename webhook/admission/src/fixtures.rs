@@ -64,6 +64,8 @@ pub struct FakeEngine {
     pub tags: Mutex<HashMap<String, Sha256Digest>>,
     pub signed: Mutex<HashSet<Sha256Digest>>,
     pub down: Mutex<Option<UnknownCause>>,
+    /// Digests that can be resolved and not verified.
+    pub unreadable: Mutex<HashSet<Sha256Digest>>,
     pub asked: AtomicUsize,
 }
 
@@ -114,7 +116,18 @@ impl Engine for Arc<FakeEngine> {
             return unknown(Unknown::new(cause, "the registry does not answer"));
         }
         let signed = self.signed.lock().unwrap().contains(&digest);
+        let unreadable = self.unreadable.lock().unwrap().contains(&digest);
         let digest = ImageDigest { kind: DigestKind::Manifest, digest };
+        if unreadable {
+            let cause = UnknownCause::Unreachable;
+            return Examined::Unknown(UnknownVerdict {
+                digest: Some(digest),
+                cause,
+                message: "its signatures can't be read".to_owned(),
+                next_step: cause.next_step().to_owned(),
+                retry_after: None,
+            });
+        }
         if requirements.is_none() || signed {
             return Examined::Satisfied(Satisfied::for_tests(digest));
         }

@@ -46,6 +46,39 @@ async fn a_digest_that_a_template_does_not_write_is_excepted_once_it_is_resolved
     assert!(bench.create("one", &object).await.allowed());
 }
 
+/// The kubelet resolves the tag again, and may find another digest than the one that is excepted.
+#[tokio::test]
+async fn a_digest_that_a_pod_does_not_write_is_not_excepted_under_enforce() {
+    let unverified = |mode: &str, failure_policy: &str| {
+        let mut spec = excepting(FUTURE, &json!({"images": [digest('a'), digest('b')]}));
+        spec["mode"] = json!(mode);
+        spec["admission"]["failurePolicy"] = json!(failure_policy);
+        spec
+    };
+    let down_after_resolving = |bench: &Bench| bench.engine.unreadable.lock().unwrap().insert(digest('b'));
+    for unknown in [false, true] {
+        let bench = Bench::new(&[("one", unverified("Enforce", "Fail")), ("audit", unverified("Audit", "Ignore"))]);
+        if unknown {
+            down_after_resolving(&bench);
+        }
+        let answer = bench.create("one", &pod(UNSIGNED)).await;
+        assert!(!answer.allowed(), "unknown: {unknown}: {answer:?}");
+        for part in ["not pinned", "exception known", "name@sha256:", &"b".repeat(64)] {
+            assert!(answer.message().contains(part), "{part} in {}", answer.message());
+        }
+        assert!(bench.create("one", &pod(&pinned(UNSIGNED, 'b'))).await.allowed(), "pinned, it is excepted");
+        assert_eq!(bench.create("audit", &pod(UNSIGNED)).await.audit("decision"), "excepted", "Audit pins nothing");
+    }
+    let bench = Bench::new(&[("one", unverified("Enforce", "Ignore"))]);
+    down_after_resolving(&bench);
+    let answer = bench.create("one", &pod(UNSIGNED)).await;
+    assert_eq!(
+        answer.audit("decision"),
+        "admitted_unverified",
+        "what the policy says of an unknown verdict: {answer:?}"
+    );
+}
+
 #[tokio::test]
 async fn each_use_is_recorded_and_counted_with_its_reason_and_its_end() {
     let mut bench = Bench::new(&[("one", excepting(FUTURE, &json!({"namespaces": ["default"]})))]);

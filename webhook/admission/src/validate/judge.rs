@@ -4,7 +4,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use zastava_core::backend::{terms::Weighed, verdicts::Verdicts};
-use zastava_crds::policy::Mode;
+use zastava_crds::{digest::ImageDigest, policy::Mode};
 use zastava_verify::{
     image::{ImageReference, Platforms},
     verdict::UnknownVerdict,
@@ -111,25 +111,25 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
         let excepted = |digest| {
             let occurrence =
                 Occurrence { namespace: &workload.namespace, labels: &workload.labels, image: &image, digest };
-            policy.exception(occurrence, self.now).map(|exception| {
-                Judged::Excepted(Used {
-                    name: exception.name.clone(),
-                    reason: exception.reason.clone(),
-                    expires: exception.expires,
-                })
+            policy.exception(occurrence, self.now).map(|exception| Used {
+                name: exception.name.clone(),
+                reason: exception.reason.clone(),
+                expires: exception.expires,
             })
         };
         if !selects {
             return match around.others.select(&image).await {
                 Selected::BySomebody => Judged::NotSelected,
-                Selected::ByNobody => excepted(None).unwrap_or_else(|| Judged::Failed(unmatched(&image))),
+                Selected::ByNobody => {
+                    excepted(None).map_or_else(|| Judged::Failed(unmatched(&image)), Judged::Excepted)
+                }
                 Selected::Unknown(why) => {
-                    excepted(None).unwrap_or_else(|| Judged::Unknown(unknown("unmatched: Deny", &why)))
+                    excepted(None).map_or_else(|| Judged::Unknown(unknown("unmatched: Deny", &why)), Judged::Excepted)
                 }
             };
         }
-        if let Some(excepted) = excepted(None) {
-            return excepted;
+        if let Some(used) = excepted(None) {
+            return Judged::Excepted(used);
         }
         let unpinned = !template && image.digest().is_none();
         if unpinned && policy.requires_written_digests() {
@@ -149,14 +149,10 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
         let examination =
             self.engine.examine(&image, requirements, around.platforms, &around.access.keychain, self.deadline);
         let (examined, early) = live.beside(image.digest(), examination).await;
+        // The kubelet resolves a tag again: what is shown of a digest says nothing of a pod that does not name it.
+        let must_pin = unpinned && policy.mode == Mode::Enforce;
         match examined {
-            Examined::Satisfied(satisfied) if unpinned && policy.mode == Mode::Enforce => Judged::Failed(Problem {
-                digest: Some(satisfied.digest().clone()),
-                requirement: "digests".to_owned(),
-                found: "the reference is not pinned: pinning did not answer in time, or the image was changed after it"
-                    .to_owned(),
-                next_step: "apply it again, or write the reference with its digest".to_owned(),
-            }),
+            Examined::Satisfied(satisfied) if must_pin => Judged::Failed(not_pinned(satisfied.digest())),
             Examined::Satisfied(satisfied) => {
                 let digest = satisfied.digest().clone();
                 let (definite, lack) = match live.word(&digest, early).await {
@@ -165,18 +161,26 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
                     Some(Weighed::Refused(lack)) => (true, lack),
                     Some(Weighed::Open(lack)) => (false, lack),
                 };
-                excepted(Some(&digest.digest)).unwrap_or_else(|| {
-                    let problem = live::problem(&digest, lack);
-                    // The backend may know the image by the time that a template makes its pods.
-                    if definite || !template { Judged::Failed(problem) } else { Judged::Unknown(problem) }
-                })
+                if let Some(used) = excepted(Some(&digest.digest)) {
+                    return Judged::Excepted(used);
+                }
+                let problem = live::problem(&digest, lack);
+                // The backend may know the image by the time that a template makes its pods.
+                if definite || !template { Judged::Failed(problem) } else { Judged::Unknown(problem) }
             }
-            Examined::Refused(refusal) => excepted(refusal.digest.as_ref().map(|d| &d.digest))
-                .unwrap_or_else(|| Judged::Failed(Problem::from(refusal))),
-            Examined::Unknown(verdict) => excepted(verdict.digest.as_ref().map(|d| &d.digest)).unwrap_or_else(|| {
-                let next_step = around.access.next_step(verdict.cause, verdict.next_step);
-                Judged::Unknown(Problem::from(UnknownVerdict { next_step, ..verdict }))
-            }),
+            Examined::Refused(refusal) => match excepted(refusal.digest.as_ref().map(|d| &d.digest)) {
+                Some(used) if must_pin => Judged::Failed(excepted_unpinned(refusal.digest, &used)),
+                Some(used) => Judged::Excepted(used),
+                None => Judged::Failed(Problem::from(refusal)),
+            },
+            Examined::Unknown(verdict) => match excepted(verdict.digest.as_ref().map(|d| &d.digest)) {
+                Some(used) if must_pin => Judged::Unknown(excepted_unpinned(verdict.digest, &used)),
+                Some(used) => Judged::Excepted(used),
+                None => {
+                    let next_step = around.access.next_step(verdict.cause, verdict.next_step);
+                    Judged::Unknown(Problem::from(UnknownVerdict { next_step, ..verdict }))
+                }
+            },
         }
     }
 }
@@ -189,6 +193,26 @@ pub fn all(workload: &Workload, judged: impl Fn(&ImageUse) -> Judged) -> Vec<Jud
 /// That nothing can be said, for a reason that is not the registry's.
 pub fn unknown(requirement: &str, why: &str) -> Problem {
     failed(requirement, why, "try again; if it stays so, look at the policy's conditions")
+}
+
+fn not_pinned(digest: &ImageDigest) -> Problem {
+    Problem {
+        digest: Some(digest.clone()),
+        requirement: "digests".to_owned(),
+        found: "the reference is not pinned: pinning did not answer in time, or the image was changed after it"
+            .to_owned(),
+        next_step: "apply it again, or write the reference with its digest".to_owned(),
+    }
+}
+
+/// An exception that names what a tag was resolved to, and nothing by which the pod itself could be known.
+fn excepted_unpinned(digest: Option<ImageDigest>, used: &Used) -> Problem {
+    Problem {
+        digest,
+        requirement: "digests".to_owned(),
+        found: format!("the reference is not pinned, and exception {} covers the digest alone", used.name),
+        next_step: "write the reference as name@sha256:…, or apply it again to have it pinned".to_owned(),
+    }
 }
 
 fn unmatched(image: &ImageReference) -> Problem {
