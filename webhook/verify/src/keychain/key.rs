@@ -1,6 +1,16 @@
 //! Keys of docker configs: whose registries and repositories their credentials are for.
 
+use std::{collections::HashMap, sync::Arc};
+
 use globset::{GlobBuilder, GlobMatcher};
+
+/// Characters of a host at most, as DNS has it: each label may be a glob.
+const MAX_HOST: usize = 253;
+/// Bytes that a compiled glob takes, as measured.
+pub(super) const GLOB_WEIGHT: usize = 16 * 1024;
+
+/// The globs of one config by their texts: equal ones are compiled once.
+pub(super) type Compiled = HashMap<String, Arc<GlobMatcher>>;
 
 /// A key of a docker config, such as `*.registry.example:5000/team`.
 #[derive(Debug)]
@@ -17,11 +27,11 @@ pub(super) struct Key {
 #[derive(Debug)]
 enum Label {
     Name(String),
-    Glob(GlobMatcher),
+    Glob(Arc<GlobMatcher>),
 }
 
 impl Key {
-    pub(super) fn parse(written: &str) -> Option<Self> {
+    pub(super) fn parse(written: &str, globs: &mut Compiled) -> Option<Self> {
         let bare = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://")).unwrap_or(written);
         let (authority, path) = bare.split_at(bare.find('/').unwrap_or(bare.len()));
         // Docker Hub's keys begin with its API's version, which is no path of a repository.
@@ -30,10 +40,10 @@ impl Key {
         let (host, port) = split_port(authority);
         let host = canonical_host(host);
         // Alternatives are this library's own, and no host has such a letter.
-        if host.contains(['{', '}']) {
+        if host.len() > MAX_HOST || host.contains(['{', '}']) {
             return None;
         }
-        let labels = host.split('.').map(Label::parse).collect::<Option<Vec<_>>>()?;
+        let labels = host.split('.').map(|label| Label::parse(label, globs)).collect::<Option<Vec<_>>>()?;
         let effective = format!("{authority}{path}");
         Some(Self { labels, port: port.map(str::to_owned), path: path.to_owned(), effective })
     }
@@ -48,15 +58,26 @@ impl Key {
             && self.labels.iter().zip(labels).all(|(written, label)| written.matches(label))
             && in_path
     }
+
+    pub(super) fn globs(&self) -> impl Iterator<Item = &Arc<GlobMatcher>> {
+        self.labels.iter().filter_map(|label| match label {
+            Label::Name(_) => None,
+            Label::Glob(glob) => Some(glob),
+        })
+    }
 }
 
 impl Label {
-    fn parse(written: &str) -> Option<Self> {
+    fn parse(written: &str, globs: &mut Compiled) -> Option<Self> {
         if !written.contains(['*', '?', '[', '\\']) {
             return Some(Self::Name(written.to_owned()));
         }
-        let glob = GlobBuilder::new(written).literal_separator(true).build().ok()?;
-        Some(Self::Glob(glob.compile_matcher()))
+        if let Some(glob) = globs.get(written) {
+            return Some(Self::Glob(glob.clone()));
+        }
+        let glob = Arc::new(GlobBuilder::new(written).literal_separator(true).build().ok()?.compile_matcher());
+        globs.insert(written.to_owned(), glob.clone());
+        Some(Self::Glob(glob))
     }
 
     fn matches(&self, label: &str) -> bool {
