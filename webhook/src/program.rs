@@ -66,6 +66,7 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
     });
     let health = Health::default();
     let (policies_read, namespaces_read) = (health.part("policies"), health.part("namespaces"));
+    let nodes_read = health.part("nodes");
     let (leaf_served, secrets_read) = (health.part("certificate"), health.part("credentials"));
     let (serving, verdicts_made) = (health.part("serving"), health.part("warm-up"));
     let (read, reading) = tokio::sync::watch::channel(warmup::Read::default());
@@ -91,9 +92,12 @@ pub async fn run(arguments: Arguments, settings: WebhookSettings) -> anyhow::Res
         (client.clone(), app.world.clone(), settings.namespace.clone(), rest.clone());
     parts.spawn(async move {
         let synced = |synced: watch::Synced| {
-            policies_known
-                .send_if_modified(|read| std::mem::replace(&mut read.policies, synced.policies) != synced.policies);
+            policies_known.send_if_modified(|read| {
+                let now = warmup::Read { policies: synced.policies, nodes: synced.nodes, ..*read };
+                std::mem::replace(read, now) != now
+            });
             policies_read.set(synced.policies, "policies, or keys that they name, were not all read yet");
+            nodes_read.set(synced.nodes, "the nodes' platforms were not all read yet");
             namespaces_read.set(synced.namespaces, "namespaces were not all read yet");
         };
         watch::run(watched, &namespace, &world, seen, synced, &until).await;

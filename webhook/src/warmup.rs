@@ -26,8 +26,17 @@ const MAX_PAGES: usize = 40;
 pub struct Read {
     /// Policies and their keys.
     pub policies: bool,
+    /// The nodes' platforms.
+    pub nodes: bool,
     /// Credentials of configured registries.
     pub credentials: bool,
+}
+
+impl Read {
+    /// All of it.
+    pub fn is_whole(&self) -> bool {
+        self.policies && self.nodes && self.credentials
+    }
 }
 
 /// Runs until `token` is cancelled; `ready` is called once.
@@ -39,11 +48,10 @@ pub async fn run<E: Engine, C: Cluster>(
     token: CancellationToken,
 ) {
     let work = async {
-        if read.wait_for(|read| read.policies && read.credentials).await.is_err() {
+        if read.wait_for(|read| read.is_whole()).await.is_err() {
             return;
         }
         let mut news = app.world.news();
-        news.mark_unchanged();
         let mut warm = Warm::default();
         let (verdicts, in_time) = {
             let first = async {
@@ -65,7 +73,7 @@ pub async fn run<E: Engine, C: Cluster>(
             let verdicts =
                 warm.up(&app.engine, &app.verdicts, &snapshot, &app.recent, &app.credentials.configured()).await;
             if verdicts > 0 {
-                tracing::info!(verdicts, "policies changed, recent images were verified again");
+                tracing::info!(verdicts, "policies or platforms changed, recent images were verified again");
             }
         }
     };
@@ -96,4 +104,20 @@ async fn of_nodes(client: &Client, recent: &Recent) {
 fn images(node: &Node) -> impl Iterator<Item = &str> {
     let images = node.status.iter().flat_map(|status| status.images.iter().flatten());
     images.flat_map(|image| image.names.iter().flatten()).map(String::as_str).filter(|name| name.contains('@'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_that_a_part_is_missing_for_is_not_worth_making() {
+        let whole = Read { policies: true, nodes: true, credentials: true };
+        assert!(whole.is_whole());
+        for part in
+            [Read { policies: false, ..whole }, Read { nodes: false, ..whole }, Read { credentials: false, ..whole }]
+        {
+            assert!(!part.is_whole(), "{part:?}");
+        }
+    }
 }

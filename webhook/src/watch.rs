@@ -39,6 +39,8 @@ pub struct Synced {
     pub policies: bool,
     /// Namespaces.
     pub namespaces: bool,
+    /// Nodes: which children of an index are looked at depends on their platforms.
+    pub nodes: bool,
 }
 
 /// All objects that the snapshot is made of.
@@ -51,6 +53,7 @@ pub struct Index {
     keys: Keyring,
     nodes: BTreeMap<String, Platform>,
     nodes_listing: BTreeMap<String, Platform>,
+    nodes_listed: bool,
 }
 
 impl Index {
@@ -64,6 +67,7 @@ impl Index {
             keys: Keyring::new(namespace),
             nodes: BTreeMap::new(),
             nodes_listing: BTreeMap::new(),
+            nodes_listed: false,
         }
     }
 
@@ -94,8 +98,15 @@ impl Index {
             }
             Event::Apply(object) => {
                 let Some(policy) = readable(object) else { return false };
-                self.policies.insert(policy.uid().unwrap_or_default(), policy);
-                true
+                let uid = policy.uid().unwrap_or_default();
+                // All that a compiled policy is made of; its status is written much more often.
+                let made_of = |policy: &ZastavaPolicy| (policy.name_any(), policy.metadata.generation);
+                let same = self
+                    .policies
+                    .get(&uid)
+                    .is_some_and(|known| made_of(known) == made_of(&policy) && known.spec == policy.spec);
+                self.policies.insert(uid, policy);
+                !same
             }
             Event::Delete(object) => {
                 let uid = object.meta().uid.clone().unwrap_or_default();
@@ -116,6 +127,7 @@ impl Index {
     /// Takes a node in. Returns whether a snapshot is due: nodes come and go, their platforms hardly ever.
     pub fn node(&mut self, event: Event<PartialObjectMeta<Node>>) -> bool {
         let before = self.platforms();
+        self.nodes_listed |= matches!(event, Event::InitDone);
         match event {
             Event::Init => self.nodes_listing.clear(),
             Event::InitApply(node) => {
@@ -156,6 +168,11 @@ impl Index {
     /// Whether policies and their keys are all known.
     pub fn synced(&self) -> bool {
         self.listed && self.keys.settled()
+    }
+
+    /// Whether the nodes are known.
+    pub fn nodes_read(&self) -> bool {
+        self.nodes_listed
     }
 
     /// Everything, compiled.
@@ -236,6 +253,7 @@ pub async fn run(
             world.publish(index.compile());
         }
         state.policies = index.synced();
+        state.nodes = index.nodes_read();
         synced(state);
     }
 }
@@ -292,6 +310,27 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_whose_status_was_written_asks_for_no_snapshot() {
+        let written = |uid: &str, generation: i64, spec: &Value, ready: i32| {
+            serde_json::from_value::<DeserializeGuard<ZastavaPolicy>>(json!({
+                "apiVersion": "zastava.stella-ops.org/v1alpha1", "kind": "ZastavaPolicy",
+                "metadata": {"name": uid, "uid": uid, "generation": generation, "resourceVersion": ready.to_string()},
+                "spec": spec, "status": {"observedGeneration": ready},
+            }))
+            .unwrap()
+        };
+        let mut index = Index::new("zastava-system");
+        listed(&mut index, &[("a", digests())]);
+        assert!(!index.policy(Event::Apply(written("a", 1, &digests(), 2))), "only its status");
+        assert!(index.policy(Event::Apply(written("a", 2, &digests(), 2))), "proofs are bound to the generation");
+        assert!(index.policy(Event::Apply(written("a", 2, &json!({"admission": {"digests": "Resolve"}}), 2))));
+        assert!(index.policy(Event::Apply(written("b", 1, &digests(), 2))), "a new one");
+        index.policy(Event::Delete(written("b", 1, &digests(), 3)));
+        assert!(index.policy(Event::Apply(written("b", 1, &digests(), 2))), "it is back");
+        assert_eq!(index.compile().in_force().count(), 2);
+    }
+
+    #[test]
     fn a_policy_that_can_not_be_read_stays_as_it_was() {
         let mut index = Index::new("zastava-system");
         listed(&mut index, &[("a", digests())]);
@@ -327,7 +366,9 @@ mod tests {
         let mut index = Index::new("zastava-system");
         index.node(Event::Init);
         index.node(Event::InitApply(node("a", "amd64")));
+        assert!(!index.nodes_read(), "the list is not whole");
         assert!(index.node(Event::InitDone));
+        assert!(index.nodes_read());
         assert!(!index.node(Event::Apply(node("b", "amd64"))));
         assert!(index.node(Event::Apply(node("c", "arm64"))));
         assert!(!index.node(Event::Delete(node("b", "amd64"))));

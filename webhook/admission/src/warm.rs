@@ -3,8 +3,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, future::join_all, stream};
-use moka::sync::Cache;
+use futures::{FutureExt as _, StreamExt as _, future::join_all, stream};
+use moka::{policy::EvictionPolicy, sync::Cache};
 use tokio::time::Instant;
 use zastava_core::backend::verdicts::Verdicts;
 use zastava_crds::{
@@ -40,7 +40,9 @@ pub struct Recent(Cache<String, ImageReference>);
 
 impl Default for Recent {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(MAX_IMAGES).time_to_idle(MEMORY).build())
+        // By frequency, as is the default, a full memory would take nothing new in.
+        let lru = EvictionPolicy::lru();
+        Self(Cache::builder().max_capacity(MAX_IMAGES).time_to_idle(MEMORY).eviction_policy(lru).build())
     }
 }
 
@@ -72,14 +74,17 @@ impl Recent {
 #[derive(Debug, Default)]
 pub struct Warm {
     made: Vec<Made>,
+    /// The nodes' platforms that they were made for.
+    platforms: Option<Platforms>,
 }
 
 /// A policy as its verdicts were made: its spec, and its keys where it has some.
 type Made = (PolicyRef, Option<PolicyIdentity>);
 
 impl Warm {
-    /// Makes the verdicts of every policy that is new or changed since the last time, and asks the backend where it asks
-    /// for its word: a replica that has just started then has a last word too. Returns how many were asked for.
+    /// Makes the verdicts of every policy that is new or changed since the last time, of all when the nodes' platforms
+    /// changed, and asks the backend where it asks for its word: a replica that has just started then has a last word
+    /// too. Returns how many were asked for.
     pub async fn up<E: Engine>(
         &mut self,
         engine: &E,
@@ -88,6 +93,10 @@ impl Warm {
         recent: &Recent,
         keychain: &Keychain,
     ) -> usize {
+        if self.platforms.as_ref() != Some(&snapshot.platforms) {
+            self.made.clear();
+            self.platforms = Some(snapshot.platforms.clone());
+        }
         let now: Vec<_> = snapshot.in_force().map(|policy| (policy.clone(), made(policy))).collect();
         let changed: Vec<_> = now.iter().filter(|(_, id)| !self.made.contains(id)).map(|(p, _)| p.clone()).collect();
         self.made = now.into_iter().map(|(_, id)| id).collect();
@@ -96,11 +105,13 @@ impl Warm {
         }
         let Wanted { proofs, words } = Wanted::of(&changed, &recent.all());
         let count = proofs.len();
-        stream::iter(proofs)
-            .for_each_concurrent(AT_ONCE, |(policy, image)| one(engine, policy, image, &snapshot.platforms, keychain))
-            .await;
         // They are one question.
-        join_all(words.into_iter().map(|digest| word(verdicts.clone(), digest)).collect::<Vec<_>>()).await;
+        let asking = join_all(words.into_iter().map(|digest| word(verdicts.clone(), digest)).collect::<Vec<_>>());
+        // Boxed, or a task that borrows this much can't be told to be Send.
+        let proving = stream::iter(proofs)
+            .for_each_concurrent(AT_ONCE, |(policy, image)| one(engine, policy, image, &snapshot.platforms, keychain))
+            .boxed();
+        futures::join!(proving, asking);
         count
     }
 }
@@ -159,6 +170,7 @@ mod tests {
     use serde_json::json;
     use zastava_core::backend::{Cause, verdicts::FRESH};
     use zastava_crds::wire::verdict::VerdictWord;
+    use zastava_verify::image::Platform;
 
     use super::*;
     use crate::fixtures::{Bench, SIGNED, UNSIGNED, pinned, signed};
@@ -185,6 +197,33 @@ mod tests {
         bench.policy("three", &signed("Audit"));
         assert_eq!(warm.up(&bench.engine, &bench.verdicts(), &bench.world.snapshot(), &recent, &keychain).await, 2);
         assert_eq!(asked(&bench), 2, "for the new policy alone");
+    }
+
+    #[tokio::test]
+    async fn other_platforms_of_the_nodes_ask_for_other_proofs() {
+        let bench = Bench::new(&[("one", signed("Enforce"))]);
+        let (recent, keychain, mut warm) = (Recent::default(), Keychain::default(), Warm::default());
+        recent.saw(pinned(SIGNED, 'a').parse().unwrap());
+        let arm = Platform { os: "linux".to_owned(), architecture: "arm64".to_owned() };
+        for (platforms, proofs) in [(Platforms::Any, 1), (Platforms::of([arm.clone()]), 1), (Platforms::of([arm]), 0)] {
+            let known = bench.world.snapshot();
+            bench.world.publish(Snapshot { policies: known.policies.clone(), platforms, ..Snapshot::default() });
+            let asked = warm.up(&bench.engine, &bench.verdicts(), &bench.world.snapshot(), &recent, &keychain).await;
+            assert_eq!(asked, proofs, "{:?}", bench.world.snapshot().platforms);
+        }
+    }
+
+    #[test]
+    fn a_full_memory_forgets_what_was_asked_for_longest_ago() {
+        let recent = Recent::default();
+        let name = |n: u64| format!("registry.example/app-{n}@{}", Sha256Digest::of(&n.to_be_bytes()));
+        for n in 0..=MAX_IMAGES {
+            recent.saw(name(n).parse().unwrap());
+            recent.0.run_pending_tasks();
+        }
+        let all: Vec<_> = recent.all().iter().map(ToString::to_string).collect();
+        assert!(all.contains(&name(MAX_IMAGES)), "the newest");
+        assert!(!all.contains(&name(0)), "the oldest");
     }
 
     #[tokio::test(start_paused = true)]
