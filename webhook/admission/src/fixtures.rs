@@ -251,6 +251,8 @@ pub struct Bench {
     policies: HashMap<String, Standing>,
 }
 
+/// The namespace whose pull secrets are read.
+pub const TENANT: &str = "tenant";
 /// The signed image, by tag and pinned.
 pub const SIGNED: &str = "registry.example/prod/app:signed";
 /// The unsigned image.
@@ -298,7 +300,7 @@ impl Bench {
             cluster: Arc::clone(&cluster),
             verdicts: verdicts.clone(),
             world: Arc::clone(&world),
-            credentials: Arc::new(Credentials::new(Vec::new())),
+            credentials: Arc::new(Credentials::new([TENANT.to_owned()])),
             exempt: BTreeSet::from(["kube-system".to_owned()]),
             recent: recent.clone(),
             reporter,

@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use futures::future::join_all;
 use moka::future::Cache;
 use tokio::time::{Instant, timeout_at};
 use zastava_verify::{answer::UnknownCause, keychain::Keychain};
@@ -12,8 +13,12 @@ use crate::{cluster::Cluster, review::request::Workload};
 
 /// How long a pull secret is remembered: a changed one counts this much later.
 const TTL: Duration = Duration::from_mins(1);
-/// Pull secrets remembered at most.
+/// Pull secrets and service accounts remembered at most.
 const MAX_SECRETS: u64 = 1_000;
+/// Bytes that a pull secret counts for at least: a thousand small ones are remembered, or 16 MiB of large ones.
+const LEAST_WEIGHT: u32 = 16 * 1024;
+/// Longest that a workload's pull secrets are waited for: what is left of the deadline is for its images.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Pull secrets looked at for one workload at most.
 const MAX_FOR_ONE: usize = 16;
 
@@ -22,8 +27,15 @@ const MAX_FOR_ONE: usize = 16;
 pub struct Credentials {
     listed: BTreeSet<String>,
     configured: ArcSwap<Keychain>,
-    secrets: Cache<(String, String), Arc<Keychain>>,
+    secrets: Cache<(String, String), Held>,
     accounts: Cache<(String, String), Arc<Vec<String>>>,
+}
+
+/// A pull secret as it is remembered.
+#[derive(Clone, Debug)]
+struct Held {
+    keychain: Arc<Keychain>,
+    weight: u32,
 }
 
 /// What a workload's images are asked for with.
@@ -38,7 +50,11 @@ pub struct Access {
 impl Credentials {
     /// Reads pull secrets in these namespaces and no others.
     pub fn new(listed: impl IntoIterator<Item = String>) -> Self {
-        let secrets = Cache::builder().max_capacity(MAX_SECRETS).time_to_live(TTL).build();
+        let secrets = Cache::builder()
+            .weigher(|_, held: &Held| held.weight)
+            .max_capacity(MAX_SECRETS * u64::from(LEAST_WEIGHT))
+            .time_to_live(TTL)
+            .build();
         let accounts = Cache::builder().max_capacity(MAX_SECRETS).time_to_live(TTL).build();
         Self { listed: listed.into_iter().collect(), configured: ArcSwap::default(), secrets, accounts }
     }
@@ -63,19 +79,20 @@ impl Credentials {
             );
             return Access { keychain: Keychain::clone(&configured), withheld: Some(withheld) };
         }
-        if let Ok((keychain, withheld)) = timeout_at(deadline, self.read(cluster, workload)).await {
-            return Access { keychain: keychain.merged(&configured), withheld };
-        }
-        let withheld = "the pod's pull secrets could not be read in time: try again".to_owned();
-        Access { keychain: Keychain::clone(&configured), withheld: Some(withheld) }
+        let until = deadline.min(Instant::now() + PATIENCE);
+        let (keychain, withheld) = self.read(cluster, workload, until).await;
+        Access { keychain: keychain.merged(&configured), withheld }
     }
 
     /// What could be read, and what went wrong with the rest.
-    async fn read(&self, cluster: &impl Cluster, workload: &Workload) -> (Keychain, Option<String>) {
+    async fn read(&self, cluster: &impl Cluster, workload: &Workload, until: Instant) -> (Keychain, Option<String>) {
         let namespace = &workload.namespace;
-        let (of_account, mut wrong) = match self.of_account(cluster, namespace, &workload.service_account).await {
-            Ok(names) => (names, None),
-            Err(why) => (Arc::default(), Some(why)),
+        let late = |what: String| format!("{what} could not be read in time: try again");
+        let of_account = self.of_account(cluster, namespace, &workload.service_account);
+        let (of_account, mut wrong) = match timeout_at(until, of_account).await {
+            Ok(Ok(names)) => (names, None),
+            Ok(Err(why)) => (Arc::default(), Some(why)),
+            Err(_) => (Arc::default(), Some(late(format!("service account {namespace}/{}", workload.service_account)))),
         };
         let mut names: Vec<&String> = Vec::new();
         for name in workload.pull_secrets.iter().chain(of_account.iter()) {
@@ -86,9 +103,13 @@ impl Credentials {
         if names.len() > MAX_FOR_ONE {
             wrong = Some(format!("the pod names {} pull secrets, {MAX_FOR_ONE} are read", names.len()));
         }
+        let read = names.into_iter().take(MAX_FOR_ONE).map(|name| async move {
+            let secret = timeout_at(until, self.of_secret(cluster, namespace, name)).await;
+            secret.unwrap_or_else(|_| Err(late(format!("pull secret {namespace}/{name}"))))
+        });
         let mut keychain = Keychain::default();
-        for name in names.into_iter().take(MAX_FOR_ONE) {
-            match self.of_secret(cluster, namespace, name).await {
+        for secret in join_all(read).await {
+            match secret {
                 Ok(secret) => keychain = keychain.merged(&secret),
                 Err(why) => wrong = Some(why),
             }
@@ -121,9 +142,11 @@ impl Credentials {
             if let Some(ignored) = keychain.ignored() {
                 tracing::warn!(secret = what(), "{ignored}");
             }
-            Ok(Arc::new(keychain))
+            let weight = u32::try_from(keychain.weight()).unwrap_or(u32::MAX).max(LEAST_WEIGHT);
+            Ok(Held { keychain: Arc::new(keychain), weight })
         };
-        self.secrets.try_get_with(key, read).await.map_err(|error| String::clone(&error))
+        let held = self.secrets.try_get_with(key, read).await.map_err(|error| String::clone(&error))?;
+        Ok(held.keychain)
     }
 }
 
@@ -142,6 +165,7 @@ mod tests {
     use std::sync::Mutex;
 
     use serde_json::json;
+    use tokio::sync::Barrier;
 
     use super::*;
     use crate::{
@@ -156,6 +180,12 @@ mod tests {
     struct Secrets {
         there: Mutex<Vec<&'static str>>,
         asked: Mutex<Vec<String>>,
+        /// The Secret that is never given.
+        hangs: Option<&'static str>,
+        /// How many Secrets must be asked for before any is given.
+        together: Option<Barrier>,
+        /// Length of the passwords.
+        padding: usize,
     }
 
     impl Cluster for Secrets {
@@ -170,7 +200,14 @@ mod tests {
 
         async fn pull_secret(&self, _: &str, name: &str) -> Result<Option<Vec<u8>>, ClusterError> {
             self.asked.lock().unwrap().push(name.to_owned());
-            let config = json!({"auths": {format!("{name}.example"): {"username": "u", "password": "p"}}});
+            if let Some(together) = &self.together {
+                together.wait().await;
+            }
+            if self.hangs == Some(name) {
+                std::future::pending::<()>().await;
+            }
+            let password = "p".repeat(self.padding);
+            let config = json!({"auths": {format!("{name}.example"): {"username": "u", "password": password}}});
             Ok(self.there.lock().unwrap().contains(&name).then(|| config.to_string().into_bytes()))
         }
     }
@@ -201,6 +238,40 @@ mod tests {
             assert_eq!(access.withheld, None);
         }
         assert_eq!(*cluster.asked.lock().unwrap(), ["builder", "pod", "account"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_hangs_leaves_time_to_verify_and_what_it_gave_counts() {
+        let cluster =
+            Secrets { there: Mutex::new(vec!["pod", "account"]), hangs: Some("account"), ..Secrets::default() };
+        let began = Instant::now();
+        let access = Credentials::new(["default".to_owned()]).of(&cluster, &workload(), soon()).await;
+        assert!(began.elapsed() <= PATIENCE, "{:?}", began.elapsed());
+        assert!(access.withheld.unwrap().contains("pull secret default/account could not be read in time"));
+        assert!(!access.keychain.is_empty(), "the other one was read");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pull_secrets_are_read_at_the_same_time() {
+        let cluster = Secrets {
+            there: Mutex::new(vec!["pod", "account"]),
+            together: Some(Barrier::new(2)),
+            ..Secrets::default()
+        };
+        let access = Credentials::new(["default".to_owned()]).of(&cluster, &workload(), soon()).await;
+        assert_eq!(access.withheld, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_bounded_by_its_size() {
+        let cluster = Secrets { there: Mutex::new(vec!["pod"]), padding: 900_000, ..Secrets::default() };
+        let credentials = Credentials::new(["default".to_owned()]);
+        for n in 0..40 {
+            credentials.of_secret(&cluster, &format!("n{n}"), "pod").await.unwrap();
+        }
+        credentials.secrets.run_pending_tasks().await;
+        let held: u64 = credentials.secrets.entry_count();
+        assert!((1..=18).contains(&held), "{held}");
     }
 
     #[tokio::test]

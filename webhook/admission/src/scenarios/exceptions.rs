@@ -1,10 +1,12 @@
 //! Exceptions act within their own policy, and end.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 
 use zastava_crds::wire::{event::Severity, report::AdmissionOutcome};
 
-use crate::fixtures::{Bench, SIGNED, UNSIGNED, digest, of_kind, pinned, pod, review, signed};
+use crate::fixtures::{Bench, SIGNED, TENANT, UNSIGNED, digest, of_kind, pinned, pod, review, signed};
 
 fn excepting(expires: &str, matching: &Value) -> Value {
     let mut spec = signed("Enforce");
@@ -77,6 +79,21 @@ async fn a_digest_that_a_pod_does_not_write_is_not_excepted_under_enforce() {
         "admitted_unverified",
         "what the policy says of an unknown verdict: {answer:?}"
     );
+}
+
+#[tokio::test]
+async fn what_is_excepted_by_name_needs_no_credentials() {
+    let bench = Bench::new(&[
+        ("excepting", excepting(FUTURE, &json!({"images": ["registry.example/prod/*"]}))),
+        ("other", signed("Enforce")),
+    ]);
+    let mut object = pod(&pinned(SIGNED, 'a'));
+    object["metadata"]["namespace"] = json!(TENANT);
+    object["spec"]["imagePullSecrets"] = json!([{"name": "a"}]);
+    for (policy, reads) in [("excepting", 0), ("other", 2)] {
+        assert!(bench.create(policy, &object).await.allowed());
+        assert_eq!(bench.cluster.asked.swap(0, Ordering::SeqCst), reads, "{policy}: service account and Secret");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{sync::OnceCell, time::Instant};
 use zastava_core::backend::{terms::Weighed, verdicts::Verdicts};
 use zastava_crds::{digest::ImageDigest, policy::Mode};
 use zastava_verify::{
@@ -54,7 +54,8 @@ pub struct Court<'a, E, C> {
 
 /// What all images of one request share.
 struct Around<'a, C> {
-    access: &'a Access,
+    /// Read when the first image needs them.
+    access: OnceCell<Access>,
     platforms: &'a Platforms,
     others: Others<'a, C>,
 }
@@ -77,10 +78,9 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
             let found = format!("{} images, at most {MAX_IMAGES} can be verified", workload.images.len());
             return all(workload, |_| Judged::Failed(failed("number of images", &found, "use fewer containers")));
         }
-        let access = self.credentials.of(self.cluster, workload, self.deadline).await;
         let snapshot = self.world.snapshot();
         let around = Around {
-            access: &access,
+            access: OnceCell::new(),
             platforms: &snapshot.platforms,
             others: Others::new(workload, &snapshot, self.cluster, self.deadline),
         };
@@ -146,8 +146,9 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
         };
         let live =
             Live { verdicts: self.verdicts, terms: policy.verdict.as_ref(), deadline: self.deadline, now: self.now };
-        let examination =
-            self.engine.examine(&image, requirements, around.platforms, &around.access.keychain, self.deadline);
+        let read = || self.credentials.of(self.cluster, workload, self.deadline);
+        let access = around.access.get_or_init(read).await;
+        let examination = self.engine.examine(&image, requirements, around.platforms, &access.keychain, self.deadline);
         let (examined, early) = live.beside(image.digest(), examination).await;
         // The kubelet resolves a tag again: what is shown of a digest says nothing of a pod that does not name it.
         let must_pin = unpinned && policy.mode == Mode::Enforce;
@@ -177,7 +178,7 @@ impl<E: Engine, C: Cluster> Court<'_, E, C> {
                 Some(used) if must_pin => Judged::Unknown(excepted_unpinned(verdict.digest, &used)),
                 Some(used) => Judged::Excepted(used),
                 None => {
-                    let next_step = around.access.next_step(verdict.cause, verdict.next_step);
+                    let next_step = access.next_step(verdict.cause, verdict.next_step);
                     Judged::Unknown(Problem::from(UnknownVerdict { next_step, ..verdict }))
                 }
             },
