@@ -89,17 +89,23 @@ impl<E: Engine, C: Cluster> Pinning<'_, E, C> {
             .filter_map(|named| Some((named, named.reference.parse::<ImageReference>().ok()?)))
             .filter(|(_, image)| image.digest().is_none())
             .collect();
-        let labels = scope::labels(&workload.namespace, self.world, self.cluster, self.deadline).await;
+        let mut policies: Vec<&Policy> = snapshot
+            .in_force()
+            .map(AsRef::as_ref)
+            .filter(|policy| policy.scope.has_pod(&workload.labels))
+            .filter(|policy| unpinned.iter().any(|(_, image)| policy.scope.has_image(image)))
+            .collect();
+        let labels = if policies.iter().any(|policy| policy.scope.namespaces.is_some()) {
+            scope::labels(&workload.namespace, self.world, self.cluster, self.deadline).await
+        } else {
+            None
+        };
         // Labels that can't be had count as selected: a digest too many harms nobody, a missing one refuses the pod.
         let selected = |policy: &Policy| match (&policy.scope.namespaces, &labels) {
             (Some(selector), Some(labels)) => selector.matches(labels),
             _ => true,
         };
-        let policies: Vec<&Policy> = snapshot
-            .in_force()
-            .map(AsRef::as_ref)
-            .filter(|policy| policy.scope.has_pod(&workload.labels) && selected(policy))
-            .collect();
+        policies.retain(|policy| selected(policy));
         unpinned.into_iter().filter(|(_, image)| self.is_wanted(&policies, workload, image)).collect()
     }
 

@@ -1,5 +1,7 @@
 //! What is pinned, and what becomes of a pod that is not.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 use zastava_verify::answer::UnknownCause;
 
@@ -62,6 +64,24 @@ async fn audit_changes_nothing_and_warn_only_where_it_is_written() {
     for (spec, pins) in [(signed("Enforce"), true), (signed("Warn"), false), (written, true), (audit, false)] {
         let bench = Bench::new(&[("one", spec.clone())]);
         assert_eq!(patch(&bench, &pod(SIGNED)).await != json!([]), pins, "{spec}");
+    }
+}
+
+#[tokio::test]
+async fn labels_are_asked_for_only_where_they_decide() {
+    let mut selecting = signed("Enforce");
+    selecting["match"] = json!({"namespaceSelector": {"matchLabels": {"a": "b"}}});
+    for (spec, image, pins, asks) in [
+        (signed("Enforce"), SIGNED.to_owned(), true, 0),
+        (selecting.clone(), pinned(SIGNED, 'a'), false, 0),
+        (selecting, SIGNED.to_owned(), true, 1),
+    ] {
+        let bench = Bench::new(&[("one", spec.clone())]);
+        bench.namespace("unseen", &[("a", "b")]);
+        let mut object = pod(&image);
+        object["metadata"]["namespace"] = json!("unseen");
+        assert_eq!(patch(&bench, &object).await != json!([]), pins, "{spec}, {image}");
+        assert_eq!(bench.cluster.asked.load(Ordering::SeqCst), asks, "{spec}, {image}");
     }
 }
 
