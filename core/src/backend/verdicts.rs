@@ -227,11 +227,13 @@ impl Batch {
             Err(why) => self.settle_all(&why),
             Ok(said) => {
                 let mut words = self.words(said);
-                for ImageDigest { digest, .. } in std::mem::take(&mut self.images) {
+                // An image leaves the batch when it is settled: cut off in between, the rest is settled as given up.
+                while let Some(ImageDigest { digest, .. }) = self.images.last().cloned() {
                     let word = Arc::new(words.remove(&digest).map_or_else(Word::silence, Word::heard));
                     // Remembered first: who asks next finds it there or still in flight.
                     self.inner.words.learn(digest.clone(), word.clone()).await;
                     self.settle(&digest, Ok(word));
+                    self.images.pop();
                 }
             }
         }
