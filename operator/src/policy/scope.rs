@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
 use kube::core::{Selector, SelectorExt as _};
 use zastava_crds::policy::{LabelSelector, MatchSpec};
-use zastava_verify::image::ImageReference;
+use zastava_verify::image::{self, ImageReference};
 
 use crate::pods::Pod;
 
@@ -56,7 +56,7 @@ impl Scope {
     pub fn new(spec: &MatchSpec) -> Result<Self, ScopeError> {
         let mut globs = GlobSetBuilder::new();
         for glob in &spec.images {
-            globs.add(GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).build()?);
+            globs.add(image::glob(glob)?);
         }
         Ok(Self {
             namespaces: selector("namespaceSelector", spec.namespace_selector.as_ref())?,

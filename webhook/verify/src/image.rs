@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
+use globset::{Glob, GlobBuilder};
 use oci_client::Reference;
 use zastava_crds::digest::Sha256Digest;
 
@@ -118,6 +119,11 @@ impl fmt::Display for ImageReference {
     }
 }
 
+/// A glob on the canonical `host/repository`: `*` stays within one path segment, `**` does not.
+pub fn glob(pattern: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).backslash_escape(false).build()
+}
+
 /// What a manifest was built for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Platform {
@@ -139,13 +145,34 @@ impl Platform {
     /// Whether a node of this platform may run content built for `built`: container runtimes fall back to the 32-bit
     /// sibling (<https://github.com/containerd/platforms/blob/main/compare.go>), so that counts as runnable too.
     fn may_run(&self, built: &Self) -> bool {
-        self.os == built.os
-            && (self.architecture == built.architecture
-                || matches!(
-                    (self.architecture.as_str(), built.architecture.as_str()),
-                    ("amd64", "386") | ("arm64", "arm")
-                ))
+        let (os, architecture) = self.normal();
+        let (built_os, built_architecture) = built.normal();
+        let same = |node: &str, built: &str| node.is_empty() || built.is_empty() || node == built;
+        let falls_back =
+            matches!((architecture.as_str(), built_architecture.as_str()), ("amd64", "386") | ("arm64", "arm"));
+        same(&os, &built_os) && (same(&architecture, &built_architecture) || falls_back)
     }
+
+    /// Operating system and architecture as runtimes compare them
+    /// (<https://github.com/containerd/platforms/blob/main/database.go>): a child that they run under another name must
+    /// not be passed over. An empty one is that of the host there, so it is no name of another.
+    fn normal(&self) -> (String, String) {
+        let (os, architecture) = (lower(&self.os), lower(&self.architecture));
+        let os = if os == "macos" { "darwin".to_owned() } else { os };
+        let architecture = match architecture.as_str() {
+            "i386" => "386",
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "armhf" | "armel" => "arm",
+            _ => return (os, architecture),
+        };
+        (os, architecture.to_owned())
+    }
+}
+
+/// Lower case as Go has it: one character for each, so that İ is i.
+fn lower(text: &str) -> String {
+    text.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect()
 }
 
 impl fmt::Display for Platform {

@@ -1,6 +1,7 @@
 //! Globs on the canonical `host/repository`, anchored at both ends.
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobSet, GlobSetBuilder};
+use zastava_verify::image;
 
 /// A compiled list of globs.
 #[derive(Clone, Debug)]
@@ -11,7 +12,7 @@ impl Globs {
     pub fn new<'a>(globs: impl IntoIterator<Item = &'a str>) -> Result<Self, globset::Error> {
         let mut set = GlobSetBuilder::new();
         for glob in globs {
-            set.add(GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).build()?);
+            set.add(image::glob(glob)?);
         }
         Ok(Self(set.build()?))
     }

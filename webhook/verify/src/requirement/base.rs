@@ -2,11 +2,14 @@
 
 use std::fmt;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 use zastava_crds::{digest::Sha256Digest, policy::AdmissionSpec};
 
 use super::{AttestationRequirement, RequirementError, SignatureRequirement};
-use crate::{image::ImageReference, provenance};
+use crate::{
+    image::{self, ImageReference},
+    provenance,
+};
 
 /// A base image, as a policy names it.
 #[derive(Clone, Debug)]
@@ -107,8 +110,9 @@ impl BaseImage {
         if !value.contains(['/', '*']) {
             return Err("has no host".to_owned());
         }
-        let glob = GlobBuilder::new(value).literal_separator(true).backslash_escape(false).build();
-        glob.map(|glob| Self::Named(glob.compile_matcher())).map_err(|error| format!("is no glob ({error})"))
+        image::glob(value)
+            .map(|glob| Self::Named(glob.compile_matcher()))
+            .map_err(|error| format!("is no glob ({error})"))
     }
 
     /// Whether an image that a provenance names is this one.

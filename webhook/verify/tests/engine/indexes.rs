@@ -56,3 +56,41 @@ async fn an_unsigned_index_without_a_child_that_can_run_is_refused_and_a_signed_
     bench.forget();
     bench.proven(&index, &signed_by(&signer)).await;
 }
+
+/// containerd reads each of these names as that of the node, so the node runs what stands beside it.
+#[tokio::test]
+async fn a_child_under_another_name_of_a_platform_is_one_that_can_run() {
+    let signer = Signer::new();
+    let mut bench = Bench::new().await;
+    let (evil, good) = (bench.double.image("a", "evil"), bench.double.image("b", "good"));
+    bench.double.attach(&good, BUNDLE, &signer.bundle(&good));
+    for (written, node) in [
+        ("linux/x86_64", "linux/amd64"),
+        ("linux/x86-64", "linux/amd64"),
+        ("linux/X86_64", "linux/amd64"),
+        ("Linux/AMD64", "linux/amd64"),
+        ("l\u{130}nux/amd64", "linux/amd64"),
+        ("linux/i386", "linux/amd64"),
+        ("linux/i386", "linux/386"),
+        ("linux/aarch64", "linux/arm64"),
+        ("linux/armhf", "linux/arm"),
+        ("linux/armel", "linux/arm64"),
+        ("macos/arm64", "darwin/arm64"),
+        ("/amd64", "linux/amd64"),
+        ("linux/", "linux/amd64"),
+        ("/", "linux/amd64"),
+    ] {
+        bench = bench.on(&[node, "linux/s390x"]);
+        let index = bench.double.index("1", &[(written, &evil), ("linux/s390x", &good)]);
+        let refusal = bench.refused(&index, &signed_by(&signer)).await;
+        assert_eq!(refusal.reason, RefusalReason::NoSignature, "{written} on {node}: {refusal:?}");
+        assert!(refusal.found.contains(written), "{written} on {node}: {refusal:?}");
+    }
+    for (written, node) in
+        [("linux/riscv64", "linux/amd64"), ("windows/x86_64", "linux/amd64"), ("linux/amd64", "linux/386")]
+    {
+        bench = bench.on(&[node, "linux/s390x"]);
+        let index = bench.double.index("1", &[(written, &evil), ("linux/s390x", &good)]);
+        bench.proven(&index, &signed_by(&signer)).await;
+    }
+}

@@ -1,9 +1,9 @@
 //! Expressions as the API server evaluates them, held against what the webhook would say.
 
-use globset::{GlobBuilder, GlobSetBuilder};
+use globset::GlobSetBuilder;
 use kube::core::cel::{AdmissionRequest, VapEvaluator, VapExpression};
 use serde_json::{Value, json};
-use zastava_verify::image::ImageReference;
+use zastava_verify::image::{self, ImageReference};
 
 use super::{built, gate, installation, owners, plan, webhooks};
 use crate::rollout::{
@@ -65,7 +65,7 @@ fn pinned(name: &str) -> String {
 fn selected(globs: &[&str], reference: &str) -> Option<bool> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
-        set.add(GlobBuilder::new(glob).literal_separator(true).backslash_escape(false).build().unwrap());
+        set.add(image::glob(glob).unwrap());
     }
     let name = reference.parse::<ImageReference>().ok()?.canonical();
     Some(set.build().unwrap().is_match(name))
