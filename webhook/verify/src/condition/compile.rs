@@ -1,8 +1,8 @@
 //! From an expression's text to a form that the evaluator reads rightly.
 //!
 //! As it is, the evaluator takes a field of what is no map for `false`, so that `!predicate.list.field` would hold, and
-//! knows 7 and 7.0 for different. So field selection becomes indexing, which is an error there, and `has`, `==` and `!=`
-//! become functions of ours.
+//! knows 7 and 7.0 for different. So field selection becomes indexing, which is an error there, and `has`, `==`, `!=` and
+//! `in` become functions of ours.
 
 use kube::core::cel::cel::{
     IdedExpr,
@@ -13,7 +13,7 @@ use kube::core::cel::cel::{
 use super::{
     MAX_TEXT,
     document::{NOW, VARIABLES},
-    functions::{EQUAL, FUNCTIONS, HAS, Patterns},
+    functions::{AMONG, EQUAL, FUNCTIONS, HAS, Patterns},
     lexical,
 };
 use crate::text::bounded;
@@ -28,7 +28,7 @@ const MAX_DEPTH: usize = 48;
 const PARSER_STACK: usize = 64 * 1024 * 1024;
 
 /// Operators that expressions may use besides those that are rewritten.
-const OPERATORS: [&str; 18] = [
+const OPERATORS: [&str; 16] = [
     operators::CONDITIONAL,
     operators::LOGICAL_AND,
     operators::LOGICAL_OR,
@@ -45,8 +45,6 @@ const OPERATORS: [&str; 18] = [
     operators::GREATER,
     operators::LESS,
     operators::INDEX,
-    operators::IN,
-    EQUAL,
 ];
 
 /// An expression that can be evaluated.
@@ -155,6 +153,7 @@ impl Compiler<'_> {
         let call = |name: &str, target, args| Expr::Call(CallExpr { func_name: name.to_owned(), target, args });
         match name.as_str() {
             operators::EQUALS => return Ok(call(EQUAL, None, args)),
+            operators::IN => return Ok(call(AMONG, None, args)),
             operators::NOT_EQUALS => {
                 let equal = IdedExpr { id, expr: call(EQUAL, None, args) };
                 return Ok(call(operators::LOGICAL_NOT, None, vec![equal]));

@@ -43,6 +43,8 @@ const fn function(name: &'static str, method: bool, arguments: usize, gives: Giv
 pub(super) const HAS: &str = "@has";
 /// Equality that knows that 7 and 7.0 are equal; `==` and `!=` become this.
 pub(super) const EQUAL: &str = "@equal";
+/// Whether a list has a value, or a map a key, by that same equality; `in` becomes this.
+pub(super) const AMONG: &str = "@among";
 
 /// All that may be called.
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -95,6 +97,15 @@ pub(super) fn context(patterns: &Patterns) -> Context<'static> {
     add(to, EQUAL, |call| {
         let (left, right) = (resolve(call, 0)?, resolve(call, 1)?);
         Ok((Value::try_from(left.as_ref())? == Value::try_from(right.as_ref())?).into())
+    });
+    add(to, AMONG, |call| {
+        let (value, among) = (resolve(call, 0)?, resolve(call, 1)?);
+        let value = Value::try_from(value.as_ref())?;
+        match Value::try_from(among.as_ref())? {
+            Value::List(list) => Ok(list.contains(&value).into()),
+            Value::Map(map) => Ok(map.map.keys().any(|key| Value::from(key) == value).into()),
+            other => Err(call.error(format!("in {}, which has no elements", kind(&other)))),
+        }
     });
     add(to, "size", |call| {
         let size = match &subject(call)? {
