@@ -74,7 +74,8 @@ pub(crate) fn uses_known(payload: &[u8], base: &BaseImages) -> Result<(), String
     }
     let mut images = 0;
     for material in materials {
-        let Some(uri) = &material.uri else { continue };
+        // It may be an image by another name.
+        let uri = material.uri.as_ref().ok_or("built from something without a uri")?;
         let Some(image) = image(uri) else { continue };
         images += 1;
         let shown = bounded(uri, MAX_TEXT);
@@ -90,15 +91,18 @@ pub(crate) fn uses_known(payload: &[u8], base: &BaseImages) -> Result<(), String
 
 /// The image that a URI stands for; `None` if it stands for something else.
 fn image(uri: &str) -> Option<Result<BuildImage, &'static str>> {
-    for scheme in ["oci://", "docker://", "docker-image://"] {
-        if let Some(reference) = uri.strip_prefix(scheme) {
-            return Some(by_reference(reference));
-        }
+    if uri.contains(char::is_control) {
+        return Some(Err("has characters that no URI has"));
     }
-    let kind =
-        uri.strip_prefix("pkg:").map(|rest| rest.trim_start_matches('/').split('/').next().unwrap_or_default())?;
-    match kind.to_ascii_lowercase().as_str() {
-        kind @ ("docker" | "oci") => Some(by_purl(uri, kind)),
+    let (scheme, rest) = uri.trim_start().split_once(':')?;
+    match (scheme.to_ascii_lowercase().as_str(), rest.strip_prefix("//")) {
+        ("oci" | "docker" | "docker-image", Some(reference)) => Some(by_reference(reference)),
+        ("pkg", _) => {
+            // Slashes in front mean nothing, and an authority least of all.
+            let rest = rest.trim_start_matches('/');
+            let kind = rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
+            matches!(kind.as_str(), "docker" | "oci").then(|| by_purl(rest, &kind))
+        }
         _ => None,
     }
 }
@@ -109,11 +113,11 @@ fn by_reference(reference: &str) -> Result<BuildImage, &'static str> {
 }
 
 /// <https://github.com/package-url/purl-spec>: a docker purl names the image as its reference does, with the host in
-/// front or in `repository_url`; an oci purl names it in `repository_url` alone.
-fn by_purl(purl: &str, kind: &str) -> Result<BuildImage, &'static str> {
+/// front or in `repository_url`; an oci purl names it in `repository_url` alone. `rest` is what follows the scheme.
+fn by_purl(rest: &str, kind: &str) -> Result<BuildImage, &'static str> {
     const MALFORMED: &str = "is no package URL";
-    let url = Url::parse(purl).map_err(|_| MALFORMED)?;
-    let path = url.path().trim_start_matches('/').split_once('/').map(|(_, path)| path).ok_or(MALFORMED)?;
+    let url = Url::parse(&format!("pkg:{rest}")).map_err(|_| MALFORMED)?;
+    let path = url.path().split_once('/').map(|(_, path)| path).ok_or(MALFORMED)?;
     let (path, version) = path.rsplit_once('@').map_or((path, None), |(path, version)| (path, Some(version)));
     let name = path.replace("%2F", "/").replace("%2f", "/").replace("%3A", ":").replace("%3a", ":");
     let version = version.map(|version| version.replace("%3A", ":").replace("%3a", ":"));
@@ -181,6 +185,10 @@ mod tests {
             ),
             (format!("pkg:oci/base@{encoded}"), Some(Ok(BuildImage { name: None, digest: digest.parse().ok() }))),
             (format!("oci://ghcr.io/team/base@{digest}"), named("ghcr.io/team/base", Some(&digest))),
+            ("PKG:Docker/ghcr.io/team/base@1".to_owned(), named("ghcr.io/team/base", None)),
+            ("pkg://docker/ghcr.io/team/base@1".to_owned(), named("ghcr.io/team/base", None)),
+            ("pkg:/docker/debian@12".to_owned(), named("docker.io/library/debian", None)),
+            (format!("OCI://ghcr.io/team/base@{digest}"), named("ghcr.io/team/base", Some(&digest))),
             (
                 format!("docker-image://docker.io/library/debian:12@{digest}"),
                 named("docker.io/library/debian", Some(&digest)),
@@ -198,8 +206,10 @@ mod tests {
             "pkg:docker/debian?repository_url=a.io&repository_url=b.io",
             "oci://",
             "PKG:docker",
+            "pkg:doc\tker/debian",
+            "\u{1}pkg:docker/debian",
         ] {
-            assert!(!matches!(image(malformed), Some(Ok(_))), "{malformed}");
+            assert!(matches!(image(malformed), Some(Err(_))), "{malformed}");
         }
     }
 }
