@@ -97,6 +97,15 @@ impl Unknown {
 }
 
 impl<T> Answer<T> {
+    /// What is there. An image that is not there may be a private one, so that is unknown too.
+    pub(crate) fn or_no_image(self, message: impl FnOnce() -> String) -> Result<T, Unknown> {
+        match self {
+            Self::Found(value) => Ok(value),
+            Self::None => Err(Unknown::new(UnknownCause::ImageNotFound, message())),
+            Self::Unknown(unknown) => Err(unknown),
+        }
+    }
+
     /// The same answer about something else.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Answer<U> {
         match self {

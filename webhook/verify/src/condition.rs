@@ -36,9 +36,10 @@ const MAX_TEXT: usize = 160;
 pub struct Conditions(Arc<Inner>);
 
 struct Inner {
-    conditions: Vec<Condition>,
+    conditions: Vec<Arc<Condition>>,
     patterns: Patterns,
-    live: bool,
+    /// Those of them that name the time; absent: none does.
+    live: Option<Conditions>,
 }
 
 struct Condition {
@@ -54,8 +55,10 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn of(conditions: &Conditions, payload: &[u8]) -> Self {
-        Self { conditions: conditions.clone(), payload: payload.into() }
+    /// `None`: what the conditions say does not change with the time.
+    pub(crate) fn of(conditions: &Conditions, payload: &[u8]) -> Option<Self> {
+        let conditions = conditions.0.live.clone()?;
+        Some(Self { conditions, payload: payload.into() })
     }
 
     /// Bytes it takes in memory.
@@ -65,7 +68,7 @@ impl Live {
 
     /// Whether they hold now.
     pub(crate) async fn holds(&self, pool: &Pool, now: Timestamp) -> Result<bool, Unknown> {
-        pool.evaluate(&self.conditions, &self.payload, now).await.map(|met| met.is_ok())
+        pool.evaluate(&self.conditions, self.payload.clone(), now).await.map(|met| met.is_ok())
     }
 }
 
@@ -105,18 +108,16 @@ impl Conditions {
     pub fn compile(sources: &[String]) -> Result<Self, ConditionError> {
         let mut patterns = Patterns::default();
         let mut conditions = Vec::with_capacity(sources.len());
-        let mut live = false;
+        let mut live = Vec::new();
         for (index, source) in sources.iter().enumerate() {
             let compiled = compile::compile(source, &mut patterns).map_err(|why| ConditionError { index, why })?;
-            live |= compiled.live;
-            conditions.push(Condition { source: source.clone(), expression: compiled.expression });
+            let condition = Arc::new(Condition { source: source.clone(), expression: compiled.expression });
+            live.extend(compiled.live.then(|| condition.clone()));
+            conditions.push(condition);
         }
+        let only = |conditions: Vec<_>| Self(Arc::new(Inner { conditions, patterns: patterns.clone(), live: None }));
+        let live = if live.is_empty() { None } else { Some(only(live)) };
         Ok(Self(Arc::new(Inner { conditions, patterns, live })))
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.conditions.len()
     }
 
     /// Whether nothing is asked of the predicate.
@@ -126,7 +127,7 @@ impl Conditions {
 
     /// Whether what they say may change with the time: a remembered answer is no answer.
     pub fn is_live(&self) -> bool {
-        self.0.live
+        self.0.live.is_some()
     }
 
     /// Whether the statement in this payload meets all of them. It takes its time on the thread it is called on.

@@ -32,7 +32,12 @@ const CONCURRENCY: usize = 4;
 #[derive(Clone, Copy)]
 pub(crate) enum Ask<'a> {
     Signature(&'a SignatureRequirement),
-    Sbom { signed_by: &'a SignatureRequirement, acceptable: &'a (dyn Fn(&Header) -> Result<(), Unacceptable> + Sync) },
+    Sbom {
+        signed_by: &'a SignatureRequirement,
+        acceptable: &'a (dyn Fn(&Header) -> Result<(), Unacceptable> + Sync),
+        /// Whether the document itself is wanted: it may be large.
+        keep: bool,
+    },
     Attestation(&'a AttestationRequirement),
     BaseImages(&'a BaseImages),
 }
@@ -88,7 +93,7 @@ impl<'a> Ask<'a> {
                 .map_err(|why| Unacceptable { reason: RefusalReason::UnsupportedSbom, why })
                 .and_then(|header| acceptable(&header).map(|()| Some(header))),
             Self::Attestation(requirement) => {
-                let met = at.pool.evaluate(requirement.conditions(), signed.payload(), at.now).await?;
+                let met = at.pool.evaluate(requirement.conditions(), signed.payload().into(), at.now).await?;
                 met.map(|()| None).map_err(|unmet| match unmet {
                     Unmet::Condition(why) => Unacceptable { reason: RefusalReason::ConditionNotMet, why },
                     Unmet::Unsupported(why) => Unacceptable { reason: RefusalReason::UnsupportedAttestation, why },
@@ -131,8 +136,10 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Met {
     pub(crate) signed_by: Vec<String>,
-    /// The bill of materials, if that was asked.
-    pub(crate) sbom: Option<(Header, Signed)>,
+    /// The head of the bill of materials, if that was asked.
+    pub(crate) sbom: Option<Header>,
+    /// That document, if it is to be kept.
+    pub(crate) document: Option<Signed>,
     /// What its conditions hold over, if they may not do so tomorrow.
     pub(crate) live: Option<Live>,
 }
@@ -140,7 +147,7 @@ pub(crate) struct Met {
 impl Met {
     /// By what the image is, whoever signed.
     pub(crate) fn by(what: String) -> Self {
-        Self { signed_by: vec![what], sbom: None, live: None }
+        Self { signed_by: vec![what], sbom: None, document: None, live: None }
     }
 }
 
@@ -200,12 +207,11 @@ impl Tally {
             let label = |signer, under: &Vec<usize>| authorities.get(*under.first()?).map(|a| a.label_of(signer));
             let signed_by = group.iter().filter_map(|(signer, under)| label(signer, under)).collect();
             let live = match ask {
-                Ask::Attestation(asked) if asked.conditions().is_live() => {
-                    Some(Live::of(asked.conditions(), signed.payload()))
-                }
+                Ask::Attestation(asked) => Live::of(asked.conditions(), signed.payload()),
                 _ => None,
             };
-            self.met = Some(Met { signed_by, sbom: header.map(|header| (header, signed)), live });
+            let document = matches!(ask, Ask::Sbom { keep: true, .. }).then_some(signed);
+            self.met = Some(Met { signed_by, sbom: header, document, live });
         }
         Ok(())
     }
@@ -225,13 +231,18 @@ impl Examination {
         Self { tallies: asks.iter().map(|_| Tally::default()).collect(), unknown: Vec::new(), seen: HashSet::new() }
     }
 
-    /// What is known of an ask before anything that is attached was looked at.
-    pub(crate) fn begin(&mut self, ask: usize, known: Result<Option<Met>, Unknown>) {
+    /// What something else than what is attached tells of an ask that is not met.
+    pub(crate) fn learn(&mut self, ask: usize, known: Result<Option<Met>, Unknown>) {
         let Some(tally) = self.tallies.get_mut(ask) else { return };
         match known {
             Ok(met) => tally.met = met,
             Err(unknown) => tally.unknown = Some(unknown),
         }
+    }
+
+    /// Places of the asks that are not met.
+    pub(crate) fn unmet(&self) -> Vec<usize> {
+        self.tallies.iter().enumerate().filter(|(_, tally)| tally.met.is_none()).map(|(index, _)| index).collect()
     }
 
     pub(crate) fn all_met(&self) -> bool {

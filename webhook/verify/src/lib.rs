@@ -18,6 +18,7 @@ pub mod keychain;
 mod provenance;
 pub mod registry;
 pub mod requirement;
+mod runnable;
 pub mod sbom;
 mod text;
 pub mod verdict;

@@ -18,7 +18,7 @@ pub use self::counts::Counts;
 use self::memory::VerdictKey;
 pub(crate) use self::{bases::Bases, discoveries::Discoveries};
 use crate::{
-    answer::{Answer, Unknown, UnknownCause},
+    answer::{Unknown, UnknownCause},
     condition::Pool,
     image::{ImageReference, Platforms},
     keychain::Keychain,
@@ -215,11 +215,26 @@ impl Verifier {
         let work = tokio::spawn(async move {
             let prove = async {
                 verifier.counts.verifications.inc();
-                let subject = verifier.subject(&repository, &image, &platforms, &keychain);
-                let work = verifier.bounded(&subject.name, prove::prove(&subject, &requirements).boxed());
+                // The subject is made in its turn: the time of the proof is read with it.
+                let in_turn = async {
+                    let subject = verifier.subject(&repository, &image, &platforms, &keychain);
+                    prove::prove(&subject, &requirements).await
+                };
+                let work = verifier.bounded(&image, in_turn.boxed());
                 work.await.unwrap_or_else(|unknown| Verdict::Unknown(UnknownVerdict::of(None, unknown)))
             };
-            let verdict = verifier.verdicts.get_with(key, prove.boxed()).await;
+            let entry = verifier.verdicts.entry(key.clone()).or_insert_with(prove.boxed()).await;
+            let (is_own, verdict) = (entry.is_fresh(), entry.into_value());
+            // Time went on while it was made, and who waited for another's has not asked its conditions.
+            let holds = if is_own { Ok(!verifier.has_ended(&verdict)) } else { verifier.still_holds(&verdict).await };
+            let verdict = match holds {
+                Ok(true) => verdict,
+                Ok(false) => {
+                    verifier.verdicts.invalidate(&key).await;
+                    Verdict::Unknown(UnknownVerdict::of(verdict.digest().cloned(), ended(&image.name())))
+                }
+                Err(unknown) => Verdict::Unknown(UnknownVerdict::of(verdict.digest().cloned(), unknown)),
+            };
             drop(place);
             verdict
         });
@@ -241,12 +256,12 @@ impl Verifier {
         deadline: Instant,
     ) -> SbomVerdict {
         let repository = self.registry.repository(&image.image, keychain);
-        let subject = self.subject(&repository, image, platforms, keychain);
-        let work = self.bounded(&subject.name, prove::sbom(&subject, signed_by).boxed());
+        let in_turn = async { prove::sbom(&self.subject(&repository, image, platforms, keychain), signed_by).await };
+        let work = self.bounded(image, in_turn.boxed());
         let unknown = match tokio::time::timeout_at(deadline, work).await {
             Ok(Ok(verdict)) => return verdict,
             Ok(Err(unknown)) => unknown,
-            Err(_) => late(&subject.name),
+            Err(_) => late(&image.name()),
         };
         SbomVerdict::Unknown(UnknownVerdict::of(None, unknown))
     }
@@ -274,10 +289,10 @@ impl Verifier {
     /// Whether a remembered verdict is still one: what depends on the time is looked at each time.
     async fn still_holds(&self, verdict: &Verdict) -> Result<bool, Unknown> {
         let Verdict::Proven(proof) = verdict else { return Ok(true) };
-        let now = (self.settings.now)();
-        if proof.expires_at().is_some_and(|expiry| expiry <= now) {
+        if self.has_ended(verdict) {
             return Ok(false);
         }
+        let now = (self.settings.now)();
         for live in proof.live() {
             if !live.holds(&self.pool, now).await? {
                 return Ok(false);
@@ -286,29 +301,29 @@ impl Verifier {
         Ok(true)
     }
 
+    /// Whether a proof stopped to hold by itself.
+    fn has_ended(&self, verdict: &Verdict) -> bool {
+        let Verdict::Proven(proof) = verdict else { return false };
+        proof.expires_at().is_some_and(|expiry| expiry <= (self.settings.now)())
+    }
+
     /// Runs a verification in its turn and within its time.
-    async fn bounded<T>(&self, name: &str, work: impl Future<Output = T>) -> Result<T, Unknown> {
+    async fn bounded<T>(&self, image: &Resolved, work: impl Future<Output = T>) -> Result<T, Unknown> {
         let in_turn = async {
             let turn = self.running.acquire().await;
             let result = work.await;
             drop(turn);
             result
         };
-        tokio::time::timeout(self.settings.work_timeout, in_turn).await.map_err(|_| late(name))
+        tokio::time::timeout(self.settings.work_timeout, in_turn).await.map_err(|_| late(&image.name()))
     }
 }
 
 async fn resolve_tag(repository: &Repository, tag: &str, name: &str) -> Result<Sha256Digest, Unknown> {
-    match repository.manifest_by_tag(tag).await {
-        Answer::Found(content) => {
-            repository.remember(&content).await;
-            Ok(content.digest)
-        }
-        Answer::None => {
-            Err(Unknown::new(UnknownCause::ImageNotFound, format!("{name}: no such image in the registry")))
-        }
-        Answer::Unknown(unknown) => Err(unknown),
-    }
+    let answer = repository.manifest_by_tag(tag).await;
+    let content = answer.or_no_image(|| format!("{name}: no such image in the registry"))?;
+    repository.remember(&content).await;
+    Ok(content.digest)
 }
 
 fn late(name: &str) -> Unknown {
@@ -317,6 +332,10 @@ fn late(name: &str) -> Unknown {
 
 fn busy(name: &str) -> Unknown {
     Unknown::new(UnknownCause::Busy, format!("{name} was not verified: too many verifications are waiting"))
+}
+
+fn ended(name: &str) -> Unknown {
+    Unknown::new(UnknownCause::Busy, format!("{name}: its proof ended before it could be used"))
 }
 
 fn broken() -> Unknown {

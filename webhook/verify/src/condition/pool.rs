@@ -27,7 +27,7 @@ impl Pool {
     pub(crate) async fn evaluate(
         &self,
         conditions: &Conditions,
-        payload: &[u8],
+        payload: Arc<[u8]>,
         now: Timestamp,
     ) -> Result<Result<(), Unmet>, Unknown> {
         if conditions.is_empty() {
@@ -37,7 +37,7 @@ impl Pool {
         let Ok(Ok(place)) = turn else {
             return Err(Unknown::new(UnknownCause::Busy, "conditions were not evaluated: too many others are"));
         };
-        let (conditions, payload) = (conditions.clone(), payload.to_vec());
+        let conditions = conditions.clone();
         let work = tokio::task::spawn_blocking(move || {
             let met = conditions.evaluate(&payload, now);
             drop(place);

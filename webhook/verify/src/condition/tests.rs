@@ -1,11 +1,14 @@
 //! Conditions over documents: what holds, what does not, and what is never begun.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Conditions, Unmet, pool::Pool};
+use super::{Conditions, Live, Unmet, pool::Pool};
 use crate::answer::UnknownCause;
 
 /// When the documents here are evaluated.
@@ -112,11 +115,65 @@ fn a_field_of_what_has_none_is_an_error_and_not_false() {
     assert!(refusal("!!has(predicate.nowhere)").contains("twice in a row"));
 }
 
+/// As it is, the evaluator finds no double in a list of ints.
+#[test]
+fn in_knows_the_same_equality_as_equal() {
+    for holds in [
+        "predicate.share in [6, 7] && predicate.score in [7.0] && predicate.big in [predicate.big]",
+        "7.0 in predicate.scores && 9 in predicate.scores && [7] in [[7.0]] && {'a': 7.0} in [{'a': 7}]",
+        "null in predicate.scores && 'high' in ['low', 'high'] && true in predicate.flags",
+        "!(8 in predicate.scores) && !('7' in predicate.scores) && !(1 in [])",
+        "'score' in predicate && !('absent' in predicate) && 7.0 in {7: 'a'} && !('7' in {7: 'a'})",
+        "predicate.scores.exists(s, s in [9.0])",
+    ] {
+        assert_eq!(evaluate(holds, &listed()), Ok(()), "{holds}");
+    }
+    for open in [
+        "!(predicate.share in [7, 10])",
+        "!(predicate.score in [7.0])",
+        "!(9 in predicate.scores)",
+        "!(7.0 in {7: 'a'})",
+        "predicate.scores.all(s, !(s in [9]))",
+    ] {
+        let unmet = evaluate(open, &listed());
+        assert!(matches!(&unmet, Err(Unmet::Condition(why)) if why.contains("is false")), "{open}: {unmet:?}");
+    }
+    for error in ["!('a' in 'abc')", "!(7 in predicate.score)", "!(null in null)"] {
+        let unmet = evaluate(error, &listed());
+        assert!(
+            matches!(&unmet, Err(Unmet::Condition(why)) if why.contains("can't be evaluated")),
+            "{error}: {unmet:?}"
+        );
+    }
+}
+
+fn listed() -> Value {
+    let mut predicate = provenance();
+    predicate["scores"] = json!([7, 9.0, null]);
+    predicate
+}
+
+/// What the documentation says of a number and a text.
+#[test]
+fn values_of_two_kinds_are_not_equal_and_can_not_be_ordered() {
+    assert_eq!(evaluate("predicate.score != '7' && !(predicate.score == '7')", &provenance()), Ok(()));
+    for error in ["predicate.score < '8'", "!(predicate.score < '8')", "predicate.score >= '7'"] {
+        let unmet = evaluate(error, &provenance());
+        assert!(
+            matches!(&unmet, Err(Unmet::Condition(why)) if why.contains("can't be evaluated")),
+            "{error}: {unmet:?}"
+        );
+    }
+}
+
 #[test]
 fn conditions_that_name_the_time_are_live() {
     for (source, live) in [("now > timestamp('2026-01-01T00:00:00Z')", true), ("true || now == null", true)] {
         assert_eq!(compile(source).is_live(), live, "{source}");
     }
+    // Only what may change is kept to be asked again.
+    let both = Conditions::compile(&["true".to_owned(), "now != null".to_owned()]).unwrap();
+    assert_eq!(format!("{:?}", Live::of(&both, b"").unwrap().conditions), r#"["now != null"]"#);
     for source in ["predicate.now == 1", "[1].all(now, now == 1)", "'now' == 'now'"] {
         assert!(!compile(source).is_live(), "{source}");
     }
@@ -205,6 +262,7 @@ fn nasty_work_is_never_begun() {
         "predicate.list.map(x, x).size() > 0",
         "predicate.list.all(x, predicate.text.matches('a.*b'))",
         "predicate.text.split('').all(x, predicate.text.contains(x))",
+        "predicate.list.all(x, x in predicate.list)",
         "predicate.list.all(x, [x, x].all(y, predicate.text.contains('y')))",
         doubling.as_str(),
         growing.as_str(),
@@ -230,6 +288,7 @@ fn as_much_work_as_is_allowed_ends_in_bounded_time() {
         (walked, &report),
         ("predicate.list.all(x, predicate.list.exists(y, x == y))", &list),
         ("predicate.list.filter(x, x > 3).size() > 0", &list),
+        ("predicate.list.all(x, x in predicate.list)", &list),
     ] {
         let started = Instant::now();
         assert_eq!(evaluate(source, predicate), Ok(()), "{source}");
@@ -262,13 +321,13 @@ fn a_document_is_bounded_while_it_is_read() {
 #[tokio::test]
 async fn a_full_pool_is_unknown() {
     let pool = Pool::new(0, Duration::from_millis(1));
-    let full = pool.evaluate(&compile("true"), &statement(&json!({})), Timestamp::UNIX_EPOCH).await;
+    let full = pool.evaluate(&compile("true"), statement(&json!({})).into(), Timestamp::UNIX_EPOCH).await;
     assert_eq!(full.map_err(|unknown| unknown.cause), Err(UnknownCause::Busy));
     let pool = Pool::new(1, Duration::from_secs(20));
-    let (always, never, document) = (compile("true"), compile("false"), statement(&json!({})));
+    let (always, never, document) = (compile("true"), compile("false"), Arc::<[u8]>::from(statement(&json!({}))));
     let results = futures::join!(
-        pool.evaluate(&always, &document, Timestamp::UNIX_EPOCH),
-        pool.evaluate(&never, &document, Timestamp::UNIX_EPOCH)
+        pool.evaluate(&always, document.clone(), Timestamp::UNIX_EPOCH),
+        pool.evaluate(&never, document.clone(), Timestamp::UNIX_EPOCH)
     );
     assert!(matches!(results, (Ok(Ok(())), Ok(Err(Unmet::Condition(_))))), "{results:?}");
 }

@@ -33,10 +33,7 @@ impl AttestationRequirement {
     ) -> Result<Self, RequirementError> {
         let at = format!("attestations[{index}]");
         let signed_by = super::named(signatures, attestation.signed_by.as_deref(), &at)?.clone();
-        let conditions = Conditions::compile(&attestation.conditions).map_err(|error| RequirementError::Condition {
-            field: format!("{at}.{}", error.field()),
-            why: error.why,
-        })?;
+        let conditions = compile(index, attestation)?;
         Ok(Self { predicate_type: attestation.predicate_type.clone(), signed_by, conditions })
     }
 

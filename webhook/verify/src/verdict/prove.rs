@@ -1,6 +1,8 @@
 //! From what a registry has to a verdict. An index satisfies an ask if it does so itself, or if each runnable child for
 //! a platform among those asked does.
 
+use std::pin::pin;
+
 use futures::{FutureExt as _, StreamExt as _, stream};
 use jiff::Timestamp;
 use zastava_crds::digest::{ImageDigest, Sha256Digest};
@@ -11,18 +13,16 @@ use crate::{
     condition::Pool,
     discover::Discovered,
     examine::{Ask, At, Examination, Met, Unacceptable},
-    image::Platforms,
+    image::{ImageReference, Platforms},
     keychain::Keychain,
     registry::{self, Child, Manifest, Repository},
     requirement::{BaseImage, BaseImages, PolicyRequirements, SbomRequirement, SignatureRequirement},
+    runnable::runnable,
     sbom::{Header, SbomVerdict, VerifiedSbom},
-    verifier::Bases,
-    verifier::Discoveries,
+    verifier::{Bases, Discoveries},
 };
 
 const CONCURRENCY: usize = 4;
-/// Runnable children that are examined at most.
-const MAX_RUNNABLE: usize = 32;
 
 /// One image under examination.
 pub(crate) struct Subject<'a> {
@@ -56,7 +56,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
     let acceptable = |header: &Header| acceptable(header, requirements.sbom(), now);
     let mut asks: Vec<_> = requirements.signatures().iter().map(Ask::Signature).collect();
     if let Some(sbom) = requirements.sbom() {
-        asks.push(Ask::Sbom { signed_by: &sbom.signed_by, acceptable: &acceptable });
+        asks.push(Ask::Sbom { signed_by: &sbom.signed_by, acceptable: &acceptable, keep: false });
     }
     asks.extend(requirements.attestations().iter().map(Ask::Attestation));
     asks.extend(requirements.base_images().map(Ask::BaseImages));
@@ -75,7 +75,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
             Some(Unmet::Unknown(why)) => unknown = unknown.or(Some(why)),
             None => {
                 for (on, met) in outcome.met {
-                    let expiry = met.sbom.as_ref().and_then(|(header, _)| expiry(header, requirements.sbom()));
+                    let expiry = met.sbom.as_ref().and_then(|header| expiry(header, requirements.sbom()));
                     expires_at = [expires_at, expiry].into_iter().flatten().min();
                     live.extend(met.live);
                     evidence.push(Evidence { requirement: ask.name(), subject: on, signed_by: met.signed_by });
@@ -91,7 +91,7 @@ pub(crate) async fn prove(subject: &Subject<'_>, requirements: &PolicyRequiremen
 
 /// The bill of materials of an image under one entry's authorities.
 pub(crate) async fn sbom(subject: &Subject<'_>, signed_by: &SignatureRequirement) -> SbomVerdict {
-    let asks = [Ask::Sbom { signed_by, acceptable: &|_| Ok(()) }];
+    let asks = [Ask::Sbom { signed_by, acceptable: &|_| Ok(()), keep: true }];
     let (digest, mut outcomes) = match subject.examine(&asks).boxed().await {
         Ok(examined) => examined,
         Err((digest, unknown)) => return SbomVerdict::Unknown(UnknownVerdict::of(digest, unknown)),
@@ -107,7 +107,7 @@ pub(crate) async fn sbom(subject: &Subject<'_>, signed_by: &SignatureRequirement
             let documents = outcome
                 .met
                 .into_iter()
-                .filter_map(|(on, met)| met.sbom.map(|(header, signed)| (on, met.signed_by, header, signed)))
+                .filter_map(|(on, met)| Some((on, met.signed_by, met.sbom?, met.document?)))
                 .collect();
             match VerifiedSbom::of(documents) {
                 Ok(sbom) => SbomVerdict::Found(sbom.into()),
@@ -133,7 +133,7 @@ impl Subject<'_> {
             return Ok((digest, outcomes));
         };
         let mut outcomes = Vec::with_capacity(asks.len());
-        let runnable = self.runnable(children);
+        let runnable = runnable(children, self.platforms, &self.name);
         for (ask, own) in asks.iter().zip(own) {
             let unmet = match own {
                 Ok(met) => {
@@ -148,16 +148,13 @@ impl Subject<'_> {
     }
 
     async fn manifest(&self) -> Result<Manifest, Unknown> {
-        match self.repository.manifest(self.digest).await {
-            Answer::Found(content) => Manifest::read(&content),
-            Answer::None => {
-                Err(Unknown::new(UnknownCause::ImageNotFound, format!("{}: no such image in the registry", self.name)))
-            }
-            Answer::Unknown(unknown) => Err(unknown),
-        }
+        let answer = self.repository.manifest(self.digest).await;
+        let content = answer.or_no_image(|| format!("{}: no such image in the registry", self.name))?;
+        Manifest::read(&content)
     }
 
-    /// The referrers API first; the tags only for what is still not met.
+    /// The referrers API first; the tags only for what is still not met. Layers of base images, which other registries
+    /// are asked for, only where no provenance does.
     async fn examine_one(
         &self,
         digest: &Sha256Digest,
@@ -166,16 +163,19 @@ impl Subject<'_> {
     ) -> Vec<Result<Met, Unmet>> {
         let at = At { pool: self.pool, now: self.now };
         let mut examination = Examination::of(asks);
-        for (index, ask) in asks.iter().enumerate() {
-            let Ask::BaseImages(base) = ask else { continue };
-            let on = self.on_layers_of(base, digest).boxed().await;
-            examination.begin(index, on.map(|base| base.map(Met::by)));
-        }
         examination.examine(self.repository, at, digest, asks, listed).await;
+        let is_base = |index: usize| matches!(asks.get(index), Some(Ask::BaseImages(_)));
+        let signed_by_api = examination.unmet().into_iter().all(is_base);
+        if signed_by_api {
+            self.by_layers(&mut examination, asks, digest).await;
+        }
         let by_api = examination.all_met();
         if !by_api {
             let tagged = self.discoveries.by_tags(self.repository, digest).await;
             examination.examine(self.repository, at, digest, asks, &tagged).await;
+        }
+        if !signed_by_api {
+            self.by_layers(&mut examination, asks, digest).await;
         }
         if examination.all_met() {
             self.discoveries.met_by_tags(self.repository, !by_api).await;
@@ -193,13 +193,21 @@ impl Subject<'_> {
         asks.iter().zip(examination.tallies).map(judge).collect()
     }
 
+    async fn by_layers(&self, examination: &mut Examination, asks: &[Ask<'_>], digest: &Sha256Digest) {
+        for index in examination.unmet() {
+            let Some(Ask::BaseImages(base)) = asks.get(index) else { continue };
+            let on = self.on_layers_of(base, digest).boxed().await;
+            examination.learn(index, on.map(|base| base.map(Met::by)));
+        }
+    }
+
     /// The pinned base image with all of whose layers the image with this digest begins, in words. An index has none.
     async fn on_layers_of(&self, base: &BaseImages, digest: &Sha256Digest) -> Result<Option<String>, Unknown> {
         let pinned = base.known().iter().filter_map(|base| match base {
-            BaseImage::Pinned { image, digest } => Some((image, digest)),
+            BaseImage::Pinned { image, digest } => Some((image.clone(), digest.clone())),
             BaseImage::Digest(_) | BaseImage::Named(_) => None,
         });
-        let mut pinned: Vec<_> = pinned.collect();
+        let pinned: Vec<_> = pinned.collect();
         if pinned.is_empty() {
             return Ok(None);
         }
@@ -214,10 +222,18 @@ impl Subject<'_> {
         }
         let layers = registry::layer_digests(&content)?;
         let hint = registry::base_hint(&content);
-        pinned.sort_by_key(|(_, digest)| Some(*digest) != hint.as_ref());
+        let (hinted, others): (Vec<_>, Vec<_>) =
+            pinned.into_iter().partition(|(_, digest)| Some(digest) == hint.as_ref());
+        let look = |(image, digest): (ImageReference, Sha256Digest)| async move {
+            let layers_of = self.bases.layers(&image, &digest, self.keychain).await;
+            (image, digest, layers_of)
+        };
+        // Others are not asked for before the hinted one was looked at.
+        let first = stream::iter(hinted).map(look).buffered(1);
+        let mut looked_at = pin!(first.chain(stream::iter(others).map(look).buffered(CONCURRENCY)));
         let mut unknown = None;
-        for (image, digest) in pinned {
-            match self.bases.layers(image, digest, self.keychain).await {
+        while let Some((image, digest, layers_of)) = looked_at.next().await {
+            match layers_of {
                 // An image without layers would be under every other.
                 Ok(bases) if bases.iter().any(|base| !base.is_empty() && layers.starts_with(base)) => {
                     return Ok(Some(format!("nobody; it begins with the layers of {}@{digest}", image.canonical())));
@@ -229,15 +245,11 @@ impl Subject<'_> {
         unknown.map_or(Ok(None), Err)
     }
 
-    fn runnable(&self, children: Vec<Child>) -> Vec<Child> {
-        children
-            .into_iter()
-            .filter(Child::is_image)
-            .filter(|child| self.platforms.may_run(child.platform.as_ref()))
-            .collect()
-    }
-
-    async fn by_children(&self, ask: Ask<'_>, own: Unmet, runnable: &[Child]) -> Outcome {
+    async fn by_children(&self, ask: Ask<'_>, own: Unmet, runnable: &Result<Vec<Child>, Unknown>) -> Outcome {
+        let runnable = match runnable {
+            Ok(runnable) => runnable,
+            Err(too_many) => return Outcome::unmet(Unmet::Unknown(too_many.clone())),
+        };
         if runnable.is_empty() {
             return match own {
                 Unmet::Refused(..) => Outcome::unmet(Unmet::Refused(
@@ -247,12 +259,8 @@ impl Subject<'_> {
                 unknown @ Unmet::Unknown(_) => Outcome::unmet(unknown),
             };
         }
-        if runnable.len() > MAX_RUNNABLE {
-            let message = format!("{} has {} runnable children, more than {MAX_RUNNABLE}", self.name, runnable.len());
-            return Outcome::unmet(Unmet::Unknown(Unknown::new(UnknownCause::TooLarge, message)));
-        }
         let asks = [ask];
-        let examined: Vec<_> = stream::iter(runnable.to_vec())
+        let examined: Vec<_> = stream::iter(runnable.clone())
             .map(|child| {
                 let asks = &asks;
                 async move {

@@ -7,17 +7,16 @@ use moka::future::Cache;
 use zastava_crds::digest::Sha256Digest;
 
 use crate::{
-    answer::{Answer, Unknown, UnknownCause},
+    answer::Unknown,
     image::{ImageReference, Platforms},
     keychain::Keychain,
     registry::{Manifest, Registry, Repository, Scope, layer_digests},
+    runnable::runnable,
 };
 
 /// What a digest stands for does not change; memory is the only reason to forget.
 const LIFETIME: Duration = Duration::from_hours(1);
 const MAX_BASES: u64 = 512;
-/// Children of one base image that are read at most.
-const MAX_CHILDREN: usize = 32;
 const CONCURRENCY: usize = 4;
 
 /// Layers of an image, the lowest first; never none.
@@ -59,34 +58,19 @@ impl Bases {
 }
 
 async fn read(repository: &Repository, digest: &Sha256Digest, shown: &str) -> Result<Arc<[Layers]>, Unknown> {
-    let content = found(repository.manifest(digest).await, shown)?;
+    let absent = || format!("{shown} is not in its registry");
+    let content = repository.manifest(digest).await.or_no_image(absent)?;
     let children = match Manifest::read(&content)? {
         Manifest::Image => return Ok([Layers::from(layer_digests(&content)?)].into()),
-        Manifest::Index(children) => children,
+        Manifest::Index(children) => runnable(children, &Platforms::Any, shown)?,
     };
-    let children: Vec<_> = children
-        .into_iter()
-        .filter(|child| child.is_image() && Platforms::Any.may_run(child.platform.as_ref()))
-        .collect();
-    if children.len() > MAX_CHILDREN {
-        let message = format!("{shown} has {} children, more than {MAX_CHILDREN}", children.len());
-        return Err(Unknown::new(UnknownCause::TooLarge, message));
-    }
     let layers: Vec<Layers> = stream::iter(children)
         .map(|child| async move {
-            let content = found(repository.manifest(&child.digest.digest).await, shown)?;
+            let content = repository.manifest(&child.digest.digest).await.or_no_image(absent)?;
             layer_digests(&content).map(Layers::from)
         })
         .buffered(CONCURRENCY)
         .try_collect()
         .await?;
     Ok(layers.into())
-}
-
-fn found<T>(answer: Answer<T>, shown: &str) -> Result<T, Unknown> {
-    match answer {
-        Answer::Found(content) => Ok(content),
-        Answer::None => Err(Unknown::new(UnknownCause::ImageNotFound, format!("{shown} is not in its registry"))),
-        Answer::Unknown(unknown) => Err(unknown),
-    }
 }

@@ -6,14 +6,12 @@ use zastava_crds::digest::Sha256Digest;
 
 use super::{Resolved, Verifier, late};
 use crate::{
-    answer::{Answer, Unknown, UnknownCause},
+    answer::{Answer, Unknown},
     image::Platforms,
     keychain::Keychain,
     registry::{Manifest, Repository, config_of},
+    runnable::runnable,
 };
-
-/// Runnable children whose configurations are read at most.
-const MAX_CHILDREN: usize = 32;
 
 impl Verifier {
     /// Whether a digest names an image with this configuration: it does so itself, or a child for one of these platforms
@@ -27,13 +25,12 @@ impl Verifier {
         deadline: Instant,
     ) -> Answer<()> {
         let repository = self.registry.repository(&image.image, keychain);
-        let name = image.name();
-        let work = self.bounded(&name, find(&repository, &image.digest, config, platforms).boxed());
+        let work = self.bounded(image, find(&repository, &image.digest, config, platforms).boxed());
         match tokio::time::timeout_at(deadline, work).await {
             Ok(Ok(Ok(true))) => Answer::Found(()),
             Ok(Ok(Ok(false))) => Answer::None,
             Ok(Ok(Err(unknown)) | Err(unknown)) => Answer::Unknown(unknown),
-            Err(_) => Answer::Unknown(late(&name)),
+            Err(_) => Answer::Unknown(late(&image.name())),
         }
     }
 }
@@ -44,24 +41,16 @@ async fn find(
     config: &Sha256Digest,
     platforms: &Platforms,
 ) -> Result<bool, Unknown> {
-    let read = async |digest: &Sha256Digest| match repository.manifest(digest).await {
-        Answer::Found(content) => Ok(content),
-        Answer::None => Err(Unknown::new(UnknownCause::ImageNotFound, format!("{digest}: no such manifest"))),
-        Answer::Unknown(unknown) => Err(unknown),
+    let read = async |digest: &Sha256Digest| {
+        repository.manifest(digest).await.or_no_image(|| format!("{digest}: no such manifest"))
     };
     let content = read(digest).await?;
     let Manifest::Index(children) = Manifest::read(&content)? else {
         return Ok(config_of(&content)? == *config);
     };
-    let mut runnable: Vec<_> =
-        children.into_iter().filter(|child| platforms.may_run(child.platform.as_ref())).collect();
-    if runnable.len() > MAX_CHILDREN {
-        let message = format!("{digest} has {} runnable children, more than {MAX_CHILDREN}", runnable.len());
-        return Err(Unknown::new(UnknownCause::TooLarge, message));
-    }
     // A child that can't be read is no answer, unless another is the one.
     let mut unknown = None;
-    for child in runnable.drain(..) {
+    for child in runnable(children, platforms, digest.as_str())? {
         let found = async {
             let content = read(&child.digest.digest).await?;
             match Manifest::read(&content)? {

@@ -197,12 +197,32 @@ async fn a_signed_provenance_tells_all_images_a_build_used_in_both_versions() {
             "no digest",
         ),
         ("malformed", PROVENANCE, built_from(&[(docker, "xyz")]), "a digest that is none"),
+        (
+            "nameless",
+            PROVENANCE,
+            json!({"buildDefinition": {"resolvedDependencies": [
+                {"uri": docker, "digest": {"sha256": base}}, {"digest": {"sha256": tool}}]}}),
+            "without a uri",
+        ),
         ("text", PROVENANCE, json!("text"), "can't be read"),
     ] {
         let refusal = bench.refused(&attested(name, predicate_type, &predicate), &asking(&signer, &known)).await;
         assert_eq!(refusal.reason, RefusalReason::UnknownBaseImage, "{name}: {refusal:?}");
         assert!(refusal.found.contains(why), "{name}: {refusal:?}");
     }
+}
+
+#[tokio::test]
+async fn no_layers_are_asked_for_where_a_provenance_does() {
+    let (mut bench, signer, elsewhere) = (Bench::new().await, Signer::new(), Double::start().await);
+    bench.verifier = verifier(&[&bench.double.host, &elsewhere.host]);
+    let base = layered(&elsewhere, "base", &["a"], &json!({}));
+    let known = asking(&signer, &[pinned(&elsewhere, &base)]);
+    let image = app(&bench, &signer, "app", &["squashed"]);
+    let built = built_from(&[("pkg:docker/debian@12", base.hex())]);
+    bench.double.attach(&image, BUNDLE, &signer.attestation(&image, PROVENANCE, &built));
+    bench.proven(&image, &known).await;
+    assert!(elsewhere.asked().is_empty());
 }
 
 #[tokio::test]

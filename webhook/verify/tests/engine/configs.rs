@@ -43,3 +43,13 @@ async fn a_child_that_can_not_be_read_is_no_answer_unless_another_is_the_one() {
     let Answer::Unknown(unknown) = has(&bench, &index, &config("b")).await else { panic!("it may be the lost one") };
     assert_eq!(unknown.cause, UnknownCause::ImageNotFound);
 }
+
+#[tokio::test]
+async fn attestations_in_an_index_are_no_children_that_run() {
+    let bench = Bench::new().await;
+    let (image, attestation) = (bench.double.image("a", "a"), bench.double.image("b", "b"));
+    let children = std::iter::repeat_n(("unknown/unknown", &attestation), 40).chain([("linux/amd64", &image)]);
+    let index = bench.double.index("1", &children.collect::<Vec<_>>());
+    assert_eq!(has(&bench, &index, &config("a")).await, Answer::Found(()));
+    assert_eq!(has(&bench, &index, &config("b")).await, Answer::None);
+}

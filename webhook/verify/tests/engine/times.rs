@@ -5,10 +5,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use jiff::Timestamp;
 use serde_json::json;
 use zastava_crds::digest::Sha256Digest;
-use zastava_verify::{answer::UnknownCause, verdict::RefusalReason, verifier::VerifierSettings};
+use zastava_verify::{
+    answer::UnknownCause,
+    verdict::{RefusalReason, Verdict},
+    verifier::VerifierSettings,
+};
 
 use super::{
-    bench::{Bench, policy, release, verifier_with},
+    bench::{Bench, policy, release, signed_by, verifier_with},
     signer::{BUNDLE, CYCLONEDX, SPDX, Signer, cyclonedx},
 };
 
@@ -104,4 +108,57 @@ async fn without_a_place_to_evaluate_it_is_unknown_and_no_pass() {
     let asked = policy(json!({"signatures": release(&[&signer], 1),
         "attestations": [{"predicateType": SCAN, "conditions": ["true"]}]}));
     assert_eq!(bench.unknown(&image, &asked).await.cause, UnknownCause::Busy);
+}
+
+#[tokio::test]
+async fn the_time_of_a_proof_is_that_of_its_turn() {
+    clock!(CLOCK, now);
+    let signer = Signer::new();
+    let (mut bench, image) = bench(&signer, now).await;
+    let one_at_once = VerifierSettings { concurrency: 1, now, ..VerifierSettings::default() };
+    bench.verifier = verifier_with(&[&bench.double.host], one_at_once);
+    // Whichever is first takes ten seconds of the registry's.
+    bench.double.hook(|_, _| {
+        CLOCK.store(START + 10, Ordering::SeqCst);
+        None
+    });
+    let (one, other) = (signed_by(&signer), signed_by(&signer));
+    let (one, other) = futures::join!(bench.proven(&image, &one), bench.proven(&image, &other));
+    let mut times = [one.proven_at().as_second(), other.proven_at().as_second()];
+    times.sort_unstable();
+    assert_eq!(times, [START, START + 10]);
+}
+
+#[tokio::test]
+async fn a_proof_that_ends_while_it_is_made_is_none() {
+    clock!(CLOCK, now);
+    let signer = Signer::new();
+    let (bench, image) = bench(&signer, now).await;
+    bench.double.attach(&image, BUNDLE, &signer.attestation(&image, CYCLONEDX, &cyclonedx("1.6", &at(START), &[])));
+    bench.double.hook(|_, _| {
+        CLOCK.store(START + 3600, Ordering::SeqCst);
+        None
+    });
+    let aged = policy(json!({"signatures": release(&[&signer], 1), "sbom": {"required": true, "maxAge": "1h"}}));
+    assert_eq!(bench.unknown(&image, &aged).await.cause, UnknownCause::Busy);
+    assert_eq!(bench.refused(&image, &aged).await.reason, RefusalReason::StaleSbom);
+}
+
+#[tokio::test]
+async fn who_waits_for_anothers_proof_asks_its_conditions_himself() {
+    clock!(CLOCK, now);
+    let signer = Signer::new();
+    let (bench, image) = bench(&signer, now).await;
+    bench.double.attach(&image, BUNDLE, &signer.attestation(&image, SCAN, &json!({"until": at(START + 10)})));
+    let asked = policy(json!({"signatures": release(&[&signer], 1), "attestations": [{"predicateType": SCAN,
+        "conditions": ["now < timestamp(predicate.until)"]}]}));
+    bench.double.hook(|_, _| {
+        CLOCK.store(START + 10, Ordering::SeqCst);
+        None
+    });
+    let verdicts: [_; 2] = futures::join!(bench.verify(&image, &asked), bench.verify(&image, &asked)).into();
+    let proven = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Proven(_))).count();
+    let unknown = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Unknown(_))).count();
+    assert_eq!((proven, unknown), (1, 1), "{verdicts:?}");
+    assert_eq!(bench.refused(&image, &asked).await.reason, RefusalReason::ConditionNotMet);
 }
