@@ -47,7 +47,8 @@ static __always_inline void arm(struct container_state *c, struct task_struct *t
 	c->root_device = BPF_CORE_READ(root, s_dev);
 	c->overlay = BPF_CORE_READ(root, s_magic) == OVERLAYFS_MAGIC;
 	c->mntns = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	c->listed = 1;
+	/* One that the runtime puts into a container that is there already tells nothing of what ran before. */
+	c->listed = is_alone(task);
 	c->armed = 1;
 	r->flags |= FLAG_ARMED_NOW;
 }

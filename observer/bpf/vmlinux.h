@@ -52,7 +52,7 @@ struct css_set { struct cgroup_subsys_state *subsys[16]; struct cgroup *dfl_cgrp
 
 struct ns_common { unsigned int inum; };
 struct mnt_namespace { struct ns_common ns; };
-struct pid_namespace { struct ns_common ns; };
+struct pid_namespace { unsigned int pid_allocated; struct ns_common ns; };
 struct nsproxy { struct mnt_namespace *mnt_ns; };
 struct upid { int nr; struct pid_namespace *ns; };
 struct pid { unsigned int level; struct upid numbers[1]; };

@@ -11,6 +11,7 @@ mod judge;
 #[cfg(test)]
 mod kernel_tests;
 mod libraries;
+mod progress;
 mod running;
 pub mod self_test;
 mod shared;

@@ -18,6 +18,9 @@ pub enum Mapped {
     Unresolved,
 }
 
+/// The part of an inode number that a layer gave: an overlay's `xino` takes some bits of the rest.
+const LAYER: u64 = (1 << 56) - 1;
+
 /// A file of one layer, if it has this name.
 fn layer(file: io::Result<Option<File>>) -> io::Result<Option<File>> {
     match file {
@@ -139,11 +142,13 @@ impl Examiner {
         let Ok(lower) = layer(overlay.open_lower(&host, inside)) else { return Mapped::Unresolved };
         let number = |file: &File| file.metadata().map_or(0, |meta| meta.ino());
         match (upper, lower) {
-            (None, Some(_)) => {
+            // Another folder may have the mapped file's path by now; where layers are of several file systems, the
+            // kernel may say in the number's highest bits which one it was.
+            (None, Some(lower)) if number(&lower) == mapping.inode & LAYER => {
                 self.images.put(file, ());
                 Mapped::Image
             }
-            (None, None) => Mapped::Unresolved,
+            (None, _) => Mapped::Unresolved,
             (Some(upper), None) if number(&upper) == mapping.inode => found(DriftClass::New, Ok(upper), None),
             (Some(_), None) => found(DriftClass::New, Err("another file has its name by now".to_owned()), None),
             // Put in the place of the image's, or written into it: its hash decides.

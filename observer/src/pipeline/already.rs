@@ -23,6 +23,8 @@ use crate::{
 
 /// Execs of drift that are remembered, so that none is told as found running as well.
 const MAX_TOLD: usize = 4096;
+/// Files that are read and hashed at once: the heartbeat waits for them.
+const MAX_AT_ONCE: usize = 32;
 /// Processes of a node that are looked at.
 const MAX_PROCESSES: usize = 65_536;
 
@@ -64,8 +66,10 @@ pub struct Already {
     judge: Judge,
     store: Arc<dyn Store>,
     shared: Arc<Shared>,
-    /// Found at the last look, to be told when the ring has come so far: container, pid, start.
+    /// Found at the last look, to be told when the rings are judged so far: container, pid, start.
     found: Vec<(String, u32, u64)>,
+    /// Whether they are.
+    asked: u64,
     /// Containers that were looked through at the last look.
     looked: Vec<String>,
 }
@@ -79,14 +83,14 @@ impl std::fmt::Debug for Already {
 impl Already {
     /// Nothing is listed yet.
     pub fn new(judge: Judge, store: Arc<dyn Store>, shared: Arc<Shared>) -> Self {
-        Self { judge, store, shared, found: Vec::new(), looked: Vec::new() }
+        Self { judge, store, shared, found: Vec::new(), asked: 0, looked: Vec::new() }
     }
 
-    /// Looks once; `at_rest` tells that every exec of before was read from the ring.
-    pub fn look(&mut self, at_rest: bool) -> Result<(), ProbeError> {
+    /// Looks once, or tells some of what was found then.
+    pub fn look(&mut self) -> Result<(), ProbeError> {
         let unlisted = self.unlisted()?;
         if !self.looked.is_empty() {
-            return if at_rest { self.tell(&unlisted) } else { Ok(()) };
+            return if self.shared.progress.has_passed(self.asked) { self.tell(&unlisted) } else { Ok(()) };
         }
         if unlisted.is_empty() {
             return Ok(());
@@ -104,6 +108,7 @@ impl Already {
                 self.found.push((id, pid, start));
             }
         }
+        self.asked = self.shared.progress.ask();
         Ok(())
     }
 
@@ -125,13 +130,19 @@ impl Already {
     fn tell(&mut self, unlisted: &BTreeMap<String, Ruled>) -> Result<(), ProbeError> {
         let owners = Owners::new(&self.shared.proc);
         let mut left = Vec::new();
+        let mut read = 0;
         for (id, pid, start) in std::mem::take(&mut self.found) {
+            if read == MAX_AT_ONCE {
+                left.push((id, pid, start));
+                continue;
+            }
             let Some((container, policies)) = unlisted.get(&id) else { continue };
             // What executed since was told by the ring; what ended since is not known to have drifted.
             if self.shared.told.has((pid, start)) || monotonic_start(&self.shared.proc, pid) != Some(start) {
                 continue;
             }
             let Some(process) = owners.process(pid) else { continue };
+            read += 1;
             let Some(event) = self.judge.running(process, start, container, policies) else { continue };
             if !self.keep(&event) {
                 left.push((id, pid, start));

@@ -2,10 +2,12 @@
 
 mod already;
 mod classes;
-mod ground;
+pub mod ground;
 mod handover;
 mod libraries;
+mod mapped;
 mod noise;
 mod reference;
 mod runtime;
 mod self_test;
+mod stuck;

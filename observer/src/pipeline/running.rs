@@ -26,6 +26,7 @@ use super::{
     identity::Identity,
     judge::Judge,
     libraries::{Execs, Stream, Tally},
+    progress::Progress,
     self_test,
     shared::{Shared, Wakers},
     worker::Worker,
@@ -96,6 +97,7 @@ impl Running {
             wanted: Notify::new(),
             containers_changed,
             execs: Execs::default(),
+            progress: Progress::default(),
             told: Told::default(),
             mappings: Tally::default(),
             libraries_refused: AtomicBool::new(false),
@@ -171,7 +173,7 @@ impl Running {
         let accounting = accounting(&self.shared, &self.book, &self.statistics)?;
         if settled {
             let mut already = self.already.lock().unwrap_or_else(PoisonError::into_inner);
-            already.look(accounting.pending == 0)?;
+            already.look()?;
         }
         let mut observed = Observed {
             accounting,

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     already::Told,
     libraries::{Execs, Tally},
+    progress::Progress,
 };
 use crate::{
     containers::{Container, CriError, RuntimeState},
@@ -53,6 +54,8 @@ pub struct Shared {
     pub containers_changed: Arc<Notify>,
     /// Last execs of containers whose libraries are looked at.
     pub execs: Execs,
+    /// How far the rings are judged.
+    pub progress: Progress,
     /// Processes whose drift came up through the ring.
     pub told: Told,
     /// What became of mappings.

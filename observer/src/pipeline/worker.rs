@@ -1,5 +1,9 @@
 //! One thread for each ring: reads, judges, stores, and only then gives back.
 
+mod groups;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::VecDeque,
     io,
@@ -10,11 +14,10 @@ use std::{
 
 use rustix::event::{Timespec, epoll};
 use tokio_util::sync::CancellationToken;
-use zastava_crds::wire::event::{Combined, LossReason, RuntimeEvent};
+use zastava_crds::wire::event::{EventDetail, LossReason, RuntimeEvent};
 
 use super::{
     Lane, Store, StoreError,
-    identity::wall_clock,
     judge::{Judge, process},
     shared::Shared,
     throttle::{Group, Offer, Throttle},
@@ -22,7 +25,7 @@ use super::{
 use crate::{
     probe::{
         ProbeError,
-        record::{ExecRecord, KernelClass, flags},
+        record::{ExecRecord, flags},
         ring::{Item, Ring},
         settle::{Ledger, Outcome},
     },
@@ -52,12 +55,16 @@ pub struct Worker {
     /// Members of a group that an earlier agent was about to tell.
     orphaned: Vec<Waiting>,
     calmed: Instant,
+    /// The last question of [`Progress`](super::progress::Progress), and where the ring ended then.
+    asked: (u64, u64),
 }
 
 /// A record that was read and can't be settled yet.
 struct Waiting {
     position: u64,
     record: ExecRecord,
+    /// What it became, and the store did not take yet: it is judged, and killed for, once.
+    event: Option<Box<RuntimeEvent>>,
     since: Instant,
 }
 
@@ -67,8 +74,8 @@ enum Step {
     Combined,
     /// Its container is not known, or not what holds for it.
     Unknown,
-    /// The store takes nothing.
-    Stuck,
+    /// The store takes nothing, so this neither.
+    Stuck(Box<RuntimeEvent>),
 }
 
 impl Worker {
@@ -98,6 +105,7 @@ impl Worker {
             closing: None,
             orphaned: Vec::new(),
             calmed: Instant::now(),
+            asked: (0, 0),
         }
     }
 
@@ -143,10 +151,10 @@ impl Worker {
     /// Everything that can be done now.
     fn turn(&mut self) -> Result<(), ProbeError> {
         let stuck = self.retry()?;
-        if !stuck {
-            self.read()?;
+        // Of a group that was read in part the rest would be told once more.
+        if !stuck && self.read()? {
+            self.adopt_group()?;
         }
-        self.adopt_group()?;
         self.tell_groups(false)?;
         if self.calmed.elapsed() >= CALM {
             self.calmed = Instant::now();
@@ -155,7 +163,21 @@ impl Worker {
             }
         }
         self.give_back();
+        self.answer();
         Ok(())
+    }
+
+    /// Tells those who ask that all was judged that was in the ring when they did.
+    fn answer(&mut self) {
+        let question = self.shared.progress.question();
+        if question != self.asked.0 {
+            self.asked = (question, self.ring.end());
+        }
+        let unjudged = self.waiting.iter().find(|waiting| waiting.event.is_none());
+        let unjudged = unjudged.into_iter().chain(self.orphaned.first()).map(|waiting| waiting.position);
+        if unjudged.fold(self.ledger.position(), u64::min) >= self.asked.1 {
+            self.shared.progress.answer(self.ring.lane(), self.asked.0);
+        }
     }
 
     fn give_back(&mut self) {
@@ -164,11 +186,12 @@ impl Worker {
         }
     }
 
-    fn read(&mut self) -> Result<(), ProbeError> {
+    /// Reads what there is; whether it came to the ring's end.
+    fn read(&mut self) -> Result<bool, ProbeError> {
         loop {
             let position = self.ledger.position();
             let (decoded, next) = match self.ring.read(position) {
-                None => return Ok(()),
+                None => return Ok(true),
                 Some(Item::Discarded(next)) => {
                     self.ledger.skipped(next);
                     self.ledger.collect()?;
@@ -190,34 +213,35 @@ impl Worker {
                 }
             };
             if self.ledger.was_grouped(position) {
-                self.orphaned.push(Waiting { position, record, since: Instant::now() });
+                self.orphaned.push(Waiting { position, record, event: None, since: Instant::now() });
                 continue;
             }
             match self.step(position, &record) {
                 Step::Settled(outcome) => self.ledger.settle(position, outcome)?,
                 Step::Combined => {
                     if self.throttle.is_full() && self.tell_groups(false)? {
-                        return Ok(());
+                        return Ok(false);
                     }
                 }
-                Step::Unknown => self.wait(position, record)?,
-                Step::Stuck => {
-                    self.wait(position, record)?;
-                    return Ok(());
+                Step::Unknown => self.wait(position, record, None)?,
+                Step::Stuck(event) => {
+                    self.wait(position, record, Some(event))?;
+                    return Ok(false);
                 }
             }
-            // Under load the kernel needs its room before the end of the burst.
+            // Under load the kernel needs its room before the end of the burst, and whoever asks an answer.
             self.give_back();
+            self.answer();
         }
     }
 
-    fn wait(&mut self, position: u64, record: ExecRecord) -> Result<(), ProbeError> {
+    fn wait(&mut self, position: u64, record: ExecRecord, event: Option<Box<RuntimeEvent>>) -> Result<(), ProbeError> {
         if self.waiting.len() >= self.pending_max
             && let Some(oldest) = self.waiting.pop_front()
         {
             self.ledger.settle(oldest.position, Outcome::Dropped(LossReason::PendingExpired))?;
         }
-        self.waiting.push_back(Waiting { position, record, since: Instant::now() });
+        self.waiting.push_back(Waiting { position, record, event, since: Instant::now() });
         Ok(())
     }
 
@@ -225,8 +249,15 @@ impl Worker {
     fn retry(&mut self) -> Result<bool, ProbeError> {
         let mut kept = VecDeque::new();
         let mut stuck = false;
-        while let Some(waiting) = self.waiting.pop_front() {
-            let step = if stuck { Step::Stuck } else { self.step(waiting.position, &waiting.record) };
+        while let Some(mut waiting) = self.waiting.pop_front() {
+            if stuck {
+                kept.push_back(waiting);
+                continue;
+            }
+            let step = match waiting.event.take() {
+                Some(event) => self.keep(event),
+                None => self.step(waiting.position, &waiting.record),
+            };
             let outcome = match step {
                 Step::Settled(outcome) => Some(outcome),
                 Step::Combined => continue,
@@ -235,7 +266,8 @@ impl Worker {
                     Some(Outcome::Dropped(LossReason::PendingExpired))
                 }
                 Step::Unknown => None,
-                Step::Stuck => {
+                Step::Stuck(event) => {
+                    waiting.event = Some(event);
                     stuck = true;
                     None
                 }
@@ -249,64 +281,13 @@ impl Worker {
         Ok(stuck)
     }
 
-    /// Tells the groups that are due; whether the store is stuck.
-    fn tell_groups(&mut self, all: bool) -> Result<bool, ProbeError> {
-        if self.closing.is_some() && self.tell_group()? {
-            return Ok(true);
-        }
-        for group in self.throttle.due(Instant::now(), all) {
-            if self.closing.is_some() {
-                // They wait for the store as whatever else does.
-                self.throttle.put_back(group);
-                continue;
-            }
-            self.ledger.group(&group.members)?;
-            self.closing = Some(group);
-            self.tell_group()?;
-        }
-        Ok(self.closing.is_some())
-    }
-
-    /// Tells the group whose members are noted; whether the store is stuck.
-    fn tell_group(&mut self) -> Result<bool, ProbeError> {
-        let Some(group) = self.closing.take() else { return Ok(false) };
-        match self.keep(&group.event()) {
-            Step::Settled(Outcome::Stored) => self.ledger.settle_group(&group.members, Outcome::Combined)?,
-            Step::Settled(outcome) => self.ledger.settle_group(&group.members, outcome)?,
-            _ => {
-                self.closing = Some(group);
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Tells the group of an earlier agent under the id that it had: the store may know it.
-    fn adopt_group(&mut self) -> Result<(), ProbeError> {
-        let Some(oldest) = self.orphaned.first().filter(|_| self.closing.is_none()) else { return Ok(()) };
-        let outcome = match self.look(&oldest.record) {
-            Ok(event) => {
-                let until = self.orphaned.iter().map(|member| wall_clock(member.record.monotonic_ns)).max();
-                let combined = until.map(|until| Combined { count: 1, until });
-                let members = self.orphaned.drain(..).map(|member| member.position).collect();
-                self.closing = Some(Group::of(RuntimeEvent { combined, ..event }, members));
-                return self.tell_group().map(|_| ());
-            }
-            Err(Step::Settled(outcome)) => outcome,
-            Err(_) if oldest.since.elapsed() < self.pending_age => return Ok(()),
-            Err(_) => Outcome::Dropped(LossReason::PendingExpired),
-        };
-        let members: Vec<u64> = self.orphaned.drain(..).map(|member| member.position).collect();
-        self.ledger.settle_group(&members, outcome)
-    }
-
     fn step(&mut self, position: u64, record: &ExecRecord) -> Step {
         let event = match self.look(record) {
             Ok(event) => event,
             Err(step) => return step,
         };
         match self.throttle.offer(position, event, Instant::now()) {
-            Offer::Through(event) => self.keep(&event),
+            Offer::Through(event) => self.keep(Box::new(event)),
             Offer::Combined(notice) => {
                 if let Some(notice) = notice {
                     tracing::info!(container = record.container, "a container is noisy: its events are combined");
@@ -332,13 +313,15 @@ impl Worker {
                 return Err(Step::Unknown);
             }
         };
-        if record.class != KernelClass::Image {
-            self.shared.told.put(record);
-        }
         if policies.iter().any(|policy| policy.libraries.is_some()) {
             self.shared.execs.put(record, process(record));
         }
-        self.judge.judge(record, &container, &policies).ok_or(Step::Settled(Outcome::Filtered))
+        let event = self.judge.judge(record, &container, &policies).ok_or(Step::Settled(Outcome::Filtered))?;
+        // Of what could not be judged nothing was told: it may be found running.
+        if matches!(event.detail, EventDetail::Drift { .. }) {
+            self.shared.told.put(record);
+        }
+        Ok(event)
     }
 
     /// Says that throttling started or stopped. It is of no use later.
@@ -348,8 +331,8 @@ impl Worker {
         }
     }
 
-    fn keep(&self, event: &RuntimeEvent) -> Step {
-        match self.store.append(Lane::from(event.severity), event) {
+    fn keep(&self, event: Box<RuntimeEvent>) -> Step {
+        match self.store.append(Lane::from(event.severity), &event) {
             Ok(()) => {
                 self.shared.store.store(true, Ordering::Relaxed);
                 Step::Settled(Outcome::Stored)
@@ -358,7 +341,7 @@ impl Worker {
                 if self.shared.store.swap(false, Ordering::Relaxed) {
                     tracing::error!(why, "the journal takes nothing: records stay in the kernel's ring");
                 }
-                Step::Stuck
+                Step::Stuck(event)
             }
             Err(error @ StoreError::Refused(_)) => {
                 tracing::error!(%error, category = error.category(), "an event is dropped");

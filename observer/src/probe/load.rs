@@ -208,7 +208,7 @@ pub fn namespace(path: &Path) -> Result<u32, ProbeError> {
 fn finish(pins: &Pins, settings: &Settings, maps: Maps, program: OwnedFd, adopted: bool) -> Result<Probe, ProbeError> {
     let ring = |lane: Lane| {
         let name = Ring::map_name(lane);
-        Ring::new(lane, MapData::from_pin(pins.map(name)).map_err(ProbeError::map(name))?)
+        Ring::new(lane, &MapData::from_pin(pins.map(name)).map_err(ProbeError::map(name))?)
     };
     let (routine, urgent) = (ring(Lane::Routine)?, ring(Lane::Urgent)?);
     let pid_namespace = namespace(&settings.proc.join("self/ns/pid"))?;

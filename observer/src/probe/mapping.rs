@@ -63,16 +63,31 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// All records of what was drained, in the order of time. What is not understood is left out.
-pub fn decode(mut bytes: &[u8]) -> Vec<Record> {
+/// Puts records in the order of time, across what is drained one after the other.
+#[derive(Debug, Default)]
+pub struct Order(Vec<Record>);
+
+impl Order {
+    /// What happened up to `until`, a moment before this was drained. What is later is handed out next time: older
+    /// records of other CPUs may still come.
+    pub fn take(&mut self, drained: &[u8], until: u64) -> Vec<Record> {
+        let mut records = std::mem::take(&mut self.0);
+        records.extend(decode(drained));
+        // Each CPU's are in order already; those of several are not.
+        records.sort_by_key(Record::monotonic_ns);
+        self.0 = records.split_off(records.partition_point(|record| record.monotonic_ns() <= until));
+        records
+    }
+}
+
+/// All records of what was drained. What is not understood is left out.
+fn decode(mut bytes: &[u8]) -> Vec<Record> {
     let mut records = Vec::new();
     while let Some(size) = bytes.get(6..8).map(|size| usize::from(u16::from_ne_bytes([size[0], size[1]]))) {
         let Some((record, rest)) = bytes.split_at_checked(size).filter(|_| size >= 8) else { break };
         records.extend(one(record));
         bytes = rest;
     }
-    // Each CPU's are in order already; those of several are not.
-    records.sort_by_key(Record::monotonic_ns);
     records
 }
 
@@ -163,7 +178,18 @@ mod tests {
             path: "/lib/x.so".to_owned(),
         };
         assert!(mapping.is_of_a_file() && !mapping.is_unnamed());
-        assert_eq!(decode(&bytes), [Record::Executed { pid: 7, monotonic_ns: 10 }, Record::Mapped(mapping)]);
+        let executed = Record::Executed { pid: 7, monotonic_ns: 10 };
+        assert_eq!(Order::default().take(&bytes, 20), [executed, Record::Mapped(mapping)]);
+    }
+
+    #[test]
+    fn what_came_while_others_were_drained_waits_for_what_is_older() {
+        let executed = |monotonic_ns| record(COMM, COMM_IS_EXEC, 7, b"x\0\0\0\0\0\0\0", monotonic_ns);
+        let times = |records: Vec<Record>| records.iter().map(Record::monotonic_ns).collect::<Vec<_>>();
+        let mut order = Order::default();
+        assert_eq!(times(order.take(&[executed(30), executed(5)].concat(), 20)), [5]);
+        assert_eq!(times(order.take(&executed(25), 40)), [25, 30]);
+        assert!(order.take(&[], u64::MAX).is_empty());
     }
 
     proptest! {

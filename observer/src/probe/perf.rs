@@ -116,6 +116,7 @@ impl Count {
 
 /// One CPU's buffer of mappings. The event ends with it.
 struct Buffer {
+    cpu: u32,
     memory: Mapping,
     /// Closed after the memory is unmapped.
     _event: OwnedFd,
@@ -136,21 +137,22 @@ impl Mappings {
     /// # Errors
     /// If the kernel refuses.
     pub fn open() -> io::Result<Self> {
-        let page = rustix::param::page_size();
-        let attributes = Attributes {
-            sample_type: SAMPLE_TID | SAMPLE_TIME | SAMPLE_CPU,
-            flags: EXCLUDE_KERNEL | MMAP | MMAP2 | COMM | COMM_EXEC | SAMPLE_ID_ALL | USE_CLOCKID | WATERMARK,
-            // It is looked at every now and then: being woken by each mapping would cost more than the mapping.
-            wakeup: u32::try_from(PAGES * page).unwrap_or(u32::MAX),
-            clockid: libc::CLOCK_MONOTONIC,
-            ..attributes(TYPE_SOFTWARE, SOFTWARE_DUMMY)
-        };
-        let buffer = |cpu| {
-            let event = open(&attributes, cpu)?;
-            let protection = libc::PROT_READ | libc::PROT_WRITE;
-            Ok(Buffer { memory: Mapping::new(event.as_fd(), (PAGES + 1) * page, protection, 0)?, _event: event })
-        };
-        cpus()?.into_iter().map(buffer).collect::<io::Result<_>>().map(Self)
+        cpus()?.into_iter().map(Buffer::open).collect::<io::Result<_>>().map(Self)
+    }
+
+    /// Watches processors that were added since as well, and no longer those that went.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn follow(&mut self) -> io::Result<()> {
+        let online = cpus()?;
+        self.0.retain(|buffer| online.contains(&buffer.cpu));
+        for cpu in online {
+            if self.0.iter().all(|buffer| buffer.cpu != cpu) {
+                self.0.push(Buffer::open(cpu)?);
+            }
+        }
+        Ok(())
     }
 
     /// Everything that came since, CPU by CPU, as the kernel wrote it.
@@ -164,6 +166,21 @@ impl Mappings {
 }
 
 impl Buffer {
+    fn open(cpu: u32) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        let attributes = Attributes {
+            sample_type: SAMPLE_TID | SAMPLE_TIME | SAMPLE_CPU,
+            flags: EXCLUDE_KERNEL | MMAP | MMAP2 | COMM | COMM_EXEC | SAMPLE_ID_ALL | USE_CLOCKID | WATERMARK,
+            // It is looked at every now and then: being woken by each mapping would cost more than the mapping.
+            wakeup: u32::try_from(PAGES * page).unwrap_or(u32::MAX),
+            clockid: libc::CLOCK_MONOTONIC,
+            ..attributes(TYPE_SOFTWARE, SOFTWARE_DUMMY)
+        };
+        let event = open(&attributes, cpu)?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        Ok(Self { cpu, memory: Mapping::new(event.as_fd(), (PAGES + 1) * page, protection, 0)?, _event: event })
+    }
+
     fn drain(&mut self, into: &mut Vec<u8>) -> Option<()> {
         let page = rustix::param::page_size();
         let size = PAGES * page;
@@ -186,5 +203,22 @@ mod tests {
     #[test]
     fn attributes_are_as_large_as_their_version_says() {
         assert_eq!(size_of::<Attributes>(), 112);
+    }
+
+    #[test]
+    fn a_processor_that_comes_later_is_watched() {
+        let mut mappings = match Mappings::open() {
+            Ok(mappings) => mappings,
+            Err(error) => {
+                println!("SKIPPED: mappings can't be watched here: {error}");
+                return;
+            }
+        };
+        let all = mappings.0.len();
+        mappings.0.pop();
+        mappings.follow().unwrap();
+        assert_eq!(mappings.0.len(), all);
+        mappings.follow().unwrap();
+        assert_eq!(mappings.0.len(), all, "none is watched twice");
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel's ring, read without giving anything back: its consumer position moves only when told to.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::atomic::Ordering,
 };
 
@@ -17,7 +17,7 @@ const HEADER: u64 = 8;
 /// One ring, mapped.
 pub struct Ring {
     lane: Lane,
-    map: MapData,
+    map: OwnedFd,
     consumer: Mapping,
     producer: Mapping,
     size: u64,
@@ -57,12 +57,18 @@ impl Ring {
     }
 
     /// Maps a ring.
-    pub(super) fn new(lane: Lane, map: MapData) -> Result<Self, ProbeError> {
+    pub(super) fn new(lane: Lane, map: &MapData) -> Result<Self, ProbeError> {
+        let failed = |error: std::io::Error| ProbeError::Map { map: Self::map_name(lane), problem: error.to_string() };
+        Self::over(lane, map.fd().as_fd().try_clone_to_owned().map_err(failed)?)
+    }
+
+    /// Over whatever is laid out as a ring.
+    pub(crate) fn over(lane: Lane, map: OwnedFd) -> Result<Self, ProbeError> {
         let page = rustix::param::page_size();
         let size = Self::bytes(lane);
         let whole = page + 2 * usize::try_from(size).unwrap_or(usize::MAX / 4);
         let failed = |error: std::io::Error| ProbeError::Map { map: Self::map_name(lane), problem: error.to_string() };
-        let fd = map.fd().as_fd();
+        let fd = map.as_fd();
         let consumer = Mapping::new(fd, page, libc::PROT_READ | libc::PROT_WRITE, 0).map_err(failed)?;
         let producer = Mapping::new(fd, whole, libc::PROT_READ, page).map_err(failed)?;
         Ok(Self { lane, map, consumer, producer, size, page })
@@ -82,6 +88,11 @@ impl Ring {
     pub fn advance(&mut self, position: u64) {
         // Readers of this ring hold records by a shared borrow, so none is held now.
         self.consumer.position().store(position, Ordering::Release);
+    }
+
+    /// Up to where the kernel has reserved room for records.
+    pub fn end(&self) -> u64 {
+        self.producer.position().load(Ordering::Acquire)
     }
 
     /// What lies at this position, which is one that was returned before or the consumer's; `None` when the kernel has
@@ -109,6 +120,6 @@ impl Ring {
 
 impl AsFd for Ring {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.map.fd().as_fd()
+        self.map.as_fd()
     }
 }

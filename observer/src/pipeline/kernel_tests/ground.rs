@@ -7,7 +7,10 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -35,10 +38,18 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Kept {
     events: Mutex<Vec<(Lane, RuntimeEvent)>>,
     came: Condvar,
+    /// It takes nothing.
+    pub stuck: AtomicBool,
+    /// How often it took nothing.
+    pub refused: AtomicUsize,
 }
 
 impl Store for Kept {
     fn append(&self, lane: Lane, event: &RuntimeEvent) -> Result<(), StoreError> {
+        if self.stuck.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(StoreError::Unavailable("stuck".into()));
+        }
         self.events.lock().unwrap().push((lane, event.clone()));
         self.came.notify_all();
         Ok(())
@@ -159,12 +170,12 @@ impl Ground {
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
-        let bpffs = folder.path().join("bpf");
-        fs::create_dir(&bpffs).unwrap();
-        run("mount", &["-t", "bpf", "bpf", bpffs.to_str().unwrap()]);
-        let tracing = folder.path().join("tracing");
-        fs::create_dir(&tracing).unwrap();
-        run("mount", &["-t", "tracefs", "tracefs", tracing.to_str().unwrap()]);
+        let (bpffs, tracing) = (folder.path().join("bpf"), folder.path().join("tracing"));
+        // An overlay can't be the upper layer of another: a tmpfs can.
+        for (kind, point) in [("bpf", &bpffs), ("tracefs", &tracing), ("tmpfs", &folder.path().join("work"))] {
+            fs::create_dir(point).unwrap();
+            run("mount", &["-t", kind, kind, point.to_str().unwrap()]);
+        }
         let lower = folder.path().join("lower");
         for name in ["bin", "data", "proc", "old", "tmp", "dev"] {
             fs::create_dir_all(lower.join(name)).unwrap();
@@ -177,13 +188,8 @@ impl Ground {
         for name in ["sh", "cp", "chmod", "rm", "true", "mkdir", "mount", "chroot", "cat"] {
             symlink("busybox", lower.join("bin").join(name)).unwrap();
         }
-        for name in ["upper", "work", "merged"] {
+        for name in ["work/upper", "work/work", "merged"] {
             fs::create_dir(folder.path().join(name)).unwrap();
-        }
-        // An overlay can't be the upper layer of another: a tmpfs can.
-        run("mount", &["-t", "tmpfs", "tmpfs", folder.path().join("work").to_str().unwrap()]);
-        for name in ["upper", "work"] {
-            fs::create_dir(folder.path().join("work").join(name)).unwrap();
         }
         let id = id.to_string().repeat(64);
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
@@ -207,21 +213,22 @@ impl Ground {
                 fs::create_dir_all(to.parent().unwrap()).unwrap();
                 let there = fs::copy(from, to).is_ok();
                 if !there {
-                    println!("not tried: {from} is not there");
+                    println!("SKIPPED: {from} is not there");
                 }
                 there
             },
         )
     }
 
+    /// What a shell does to become a process of the container's cgroup.
+    pub fn join(&self) -> String {
+        let procs = |cgroup: &PathBuf| format!("echo $$ > {}/cgroup.procs; ", cgroup.join(&self.id).display());
+        self.cgroups.iter().map(procs).collect()
+    }
+
     /// Enters cgroup and mount namespace as a runtime would, and reads commands.
     pub fn container(&self) -> Inside {
-        let join: Vec<String> = self
-            .cgroups
-            .iter()
-            .map(|cgroup| format!("echo $$ > {}/cgroup.procs; ", cgroup.join(&self.id).display()))
-            .collect();
-        let join = join.concat();
+        let join = self.join();
         let folder = self.folder.path().display();
         let layers = self.layers();
         let setup = format!(

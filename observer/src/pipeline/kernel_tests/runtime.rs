@@ -12,6 +12,7 @@ use serde_json::json;
 use zastava_crds::wire::event::{DriftClass, Killed};
 
 use super::ground::{Ground, Kept, busybox, run};
+use crate::probe::maps::id_key;
 
 struct Runc<'a> {
     program: PathBuf,
@@ -33,7 +34,10 @@ impl Runc<'_> {
 
 #[test]
 fn what_the_runtime_itself_executes_is_no_drift_and_what_it_is_asked_to_is() {
-    let Some(program) = std::env::var_os("ZASTAVA_RUNC").map(PathBuf::from) else { return };
+    let Some(program) = std::env::var_os("ZASTAVA_RUNC").map(PathBuf::from) else {
+        println!("SKIPPED: ZASTAVA_RUNC names no runc");
+        return;
+    };
     let Some(ground) = Ground::new('e') else { return };
     let store = Arc::new(Kept::default());
     let observing = ground.observe(&store);
@@ -63,6 +67,8 @@ fn what_the_runtime_itself_executes_is_no_drift_and_what_it_is_asked_to_is() {
     let state: serde_json::Value =
         serde_json::from_slice(&runc.command(&["state", &ground.id]).output().unwrap().stdout).unwrap();
     register.seen(ground.told(u32::try_from(state["pid"].as_u64().unwrap()).unwrap()));
+    let known = observing.running.shared.maps.container(&id_key(&ground.id).unwrap()).unwrap().unwrap();
+    assert_eq!((known.armed, known.listed), (1, 1), "its first process is alone: nothing ran before");
 
     for _ in 0..3 {
         let ran = runc.exec(&["/bin/busybox", "echo", "ran"]);

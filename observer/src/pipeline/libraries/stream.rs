@@ -26,7 +26,7 @@ use crate::{
     drift::Mapped,
     probe::{
         load::monotonic_ns,
-        mapping::{Mapping, Record, decode},
+        mapping::{Mapping, Order, Record},
         maps::id_key,
         perf::Mappings,
     },
@@ -37,6 +37,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at whether a policy asks.
 const IDLE: Duration = Duration::from_millis(500);
+/// Between two looks at which processors there are.
+const FOLLOW: Duration = Duration::from_secs(1);
 /// A mapping whose process is gone waits so long for the exec that names its container.
 const PATIENCE_NS: u64 = 500_000_000;
 /// Mappings that wait.
@@ -71,6 +73,9 @@ pub struct Stream {
     shared: Arc<Shared>,
     store: Arc<dyn Store>,
     owners: Owners,
+    /// Containers by the device of their root, as of this turn, once one was asked for.
+    roots: Option<HashMap<u32, String>>,
+    order: Order,
     fresh: HashMap<u32, Fresh>,
     waiting: VecDeque<Seen>,
     /// Events that the journal could not take yet.
@@ -94,9 +99,11 @@ impl Stream {
     pub fn new(judge: Judge, shared: Arc<Shared>, store: Arc<dyn Store>) -> Self {
         Self {
             owners: Owners::new(&shared.proc),
+            roots: None,
             judge,
             shared,
             store,
+            order: Order::default(),
             fresh: HashMap::new(),
             waiting: VecDeque::new(),
             kept: VecDeque::new(),
@@ -111,6 +118,7 @@ impl Stream {
     pub fn run(mut self, token: &CancellationToken) {
         let mut open: Option<Mappings> = None;
         let mut refused = false;
+        let mut followed = Instant::now();
         while !token.is_cancelled() {
             let wanted = self.shared.register.wants_libraries();
             if !wanted {
@@ -132,22 +140,35 @@ impl Stream {
                     Err(_) => {}
                 }
             }
+            if followed.elapsed() >= FOLLOW
+                && let Some(mappings) = &mut open
+            {
+                followed = Instant::now();
+                if let Err(error) = mappings.follow() {
+                    tracing::error!(%error, "a processor's mappings can't be watched: all are watched anew");
+                    self.turn(&mappings.drain(), u64::MAX);
+                    open = None;
+                }
+            }
             self.shared.libraries_refused.store(refused, std::sync::atomic::Ordering::Relaxed);
             if let Some(mappings) = &mut open {
+                // One CPU's buffer is read before another's: what comes meanwhile may be later than what is still to come.
+                let until = monotonic_ns();
                 let drained = mappings.drain();
-                self.turn(&drained);
+                self.turn(&drained, until);
             }
             std::thread::sleep(if open.is_some() { LOOK } else { IDLE });
         }
         self.tell_groups(true);
     }
 
-    fn turn(&mut self, drained: &[u8]) {
+    fn turn(&mut self, drained: &[u8], until: u64) {
         let now = Instant::now();
         let filled = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = BUDGET.0.mul_add(filled, self.tokens).min(BUDGET.1);
         self.filled = now;
-        for record in decode(drained) {
+        self.roots = None;
+        for record in self.order.take(drained, until) {
             match record {
                 Record::Lost(count) => self.shared.mappings.add(Fate::BufferFull, count),
                 Record::Executed { pid, monotonic_ns } => {
@@ -280,15 +301,16 @@ impl Stream {
     }
 
     /// The container whose root lies on this device.
-    fn of_root(&self, device: u32) -> Option<String> {
-        let is_its = |(container, policies): &(Arc<Container>, Arc<[Arc<Policy>]>)| {
-            policies.iter().any(|policy| policy.libraries.is_some())
-                && id_key(&container.reference.container_id)
-                    .and_then(|key| self.shared.maps.container(&key).ok().flatten())
-                    .is_some_and(|state| state.armed != 0 && state.root_device == device)
+    fn of_root(&mut self, device: u32) -> Option<String> {
+        let shared = &self.shared;
+        let root = |(container, policies): (Arc<Container>, Arc<[Arc<Policy>]>)| {
+            let id = &container.reference.container_id;
+            let key = id_key(id).filter(|_| policies.iter().any(|policy| policy.libraries.is_some()))?;
+            let state = shared.maps.container(&key).ok().flatten().filter(|state| state.armed != 0)?;
+            Some((state.root_device, id.clone()))
         };
-        let running = self.shared.register.running();
-        running.iter().find(|ruled| is_its(ruled)).map(|(container, _)| container.reference.container_id.clone())
+        let roots = self.roots.get_or_insert_with(|| shared.register.running().into_iter().filter_map(root).collect());
+        roots.get(&device).cloned()
     }
 
     fn tell_groups(&mut self, all: bool) {
@@ -325,7 +347,9 @@ fn is_loader(path: &str) -> bool {
 
 /// A moment of CLOCK_MONOTONIC by CLOCK_BOOTTIME, which goes on while the machine sleeps.
 fn boottime(monotonic: u64) -> u64 {
+    // In this order: what passes between the two makes the moment later, and the process one that was there.
+    let now = monotonic_ns();
     let boot = clock_gettime(ClockId::Boottime);
     let boot = u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
-    boot.saturating_sub(monotonic_ns()).saturating_add(monotonic)
+    boot.saturating_sub(now).saturating_add(monotonic)
 }

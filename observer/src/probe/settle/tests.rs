@@ -6,7 +6,7 @@ use super::*;
 
 /// Maps that outlive an agent.
 #[derive(Default)]
-struct Memory {
+pub(crate) struct Memory {
     tally: Mutex<[u64; 16]>,
     notes: Mutex<HashMap<u32, u64>>,
 }
