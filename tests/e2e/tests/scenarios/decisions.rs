@@ -154,7 +154,7 @@ async fn an_image_in_scope_is_found_among_any_number_of_others() {
 
 /// A reference that no policy selects, as long as one may be that the API server looks at.
 fn elsewhere(app: &Workload) -> String {
-    let digest = app.reference().digest.to_string();
+    let digest = app.reference().digest.clone();
     let host = ELSEWHERE.split('/').next().unwrap_or_default();
     let path = "a".repeat(255 - host.len() - "/@".len() - digest.len());
     format!("{host}/{path}@{digest}")
