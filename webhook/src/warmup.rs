@@ -34,7 +34,7 @@ pub struct Read {
 
 impl Read {
     /// All of it.
-    pub fn is_whole(&self) -> bool {
+    pub fn is_whole(self) -> bool {
         self.policies && self.nodes && self.credentials
     }
 }
@@ -48,7 +48,7 @@ pub async fn run<E: Engine, C: Cluster>(
     token: CancellationToken,
 ) {
     let work = async {
-        if read.wait_for(|read| read.is_whole()).await.is_err() {
+        if read.wait_for(|read| (*read).is_whole()).await.is_err() {
             return;
         }
         let mut news = app.world.news();
