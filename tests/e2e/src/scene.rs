@@ -237,7 +237,9 @@ impl<'a> Scene<'a> {
         until(&format!("a finding in {}: {what}", self.namespace), within, async || {
             let all = self.findings().await?;
             let seen: String = all.iter().map(line).collect();
-            Ok(all.into_iter().find(|finding| wanted(finding)).map_or(Seen::NotYet(seen), Seen::There))
+            // It is created first, and its status written then.
+            let told = all.into_iter().find(|finding| finding.status.is_some() && wanted(finding));
+            Ok(told.map_or(Seen::NotYet(seen), Seen::There))
         })
         .await
     }

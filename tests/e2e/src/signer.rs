@@ -28,13 +28,17 @@ pub struct Signer {
 impl Signer {
     /// The key pair `name` below `folder`, made if it is not there.
     pub fn named(name: &str, folder: &Path, registry: &Registry) -> Result<Self> {
-        let folder = folder.join(name);
-        let signer = Self { folder };
+        let signer = Self { folder: folder.join(name) };
         if !signer.public().exists() {
-            fs::create_dir_all(&signer.folder).at(&signer.folder)?;
-            // An interrupted pair is half there, and cosign does not overwrite.
-            let _ = fs::remove_file(signer.private());
-            output(cosign(registry).current_dir(&signer.folder).args(["generate-key-pair"]))?;
+            fs::create_dir_all(folder).at(folder)?;
+            // Whole or not at all: scenarios beside each other ask for the same pair, and cosign does not overwrite.
+            let making = tempfile::tempdir_in(folder).at(folder)?;
+            output(cosign(registry).current_dir(making.path()).args(["generate-key-pair"]))?;
+            if let Err(error) = fs::rename(making.path(), &signer.folder)
+                && !signer.public().exists()
+            {
+                return Err(error).at(&signer.folder);
+            }
         }
         Ok(signer)
     }
