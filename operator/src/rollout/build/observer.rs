@@ -29,6 +29,8 @@ use crate::rollout::{installation::Installation, validate::Plan};
 const NAME: &str = "zastava-observer";
 /// Where BPF objects are pinned: links, ring and counters outlive a restart.
 const BPFFS: &str = "/sys/fs/bpf";
+/// The number of the tracepoint that the kernel's own count of execs needs. Each kernel with tracepoints has the folder.
+const TRACEFS: &str = "/sys/kernel/tracing";
 
 pub(super) fn build(installation: &Installation, plan: &Plan, owner: &OwnerReference) -> DaemonSet {
     let observer = &installation.observer;
@@ -146,6 +148,7 @@ impl HostPaths<'_> {
         self.path("runtime", runtime, true, Some("HostToContainer"));
         // A bpffs that is mounted after the pod was made still shows.
         self.path("bpffs", BPFFS, false, Some("HostToContainer"));
+        self.path("tracing", TRACEFS, true, Some("HostToContainer"));
         self.path("state", &observer.state_directory, false, None);
     }
 

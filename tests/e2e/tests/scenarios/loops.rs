@@ -1,5 +1,6 @@
 //! From a node to a finding and back: who is believed, and that each thing counts once.
 
+mod accounts;
 mod burst;
 mod exact;
 mod intake;

@@ -14,6 +14,7 @@ use zastava_e2e::cluster::node;
 use zastava_e2e::release::{NAMESPACE, rolled_out};
 use zastava_e2e::scene::{Scene, ready};
 
+use super::accounts::balanced;
 use super::burst::{Burst, POD};
 use super::victim::Victim;
 use crate::ground::{Told, alone};
@@ -36,7 +37,8 @@ async fn an_observer_killed_in_the_middle_of_a_burst_loses_and_doubles_nothing()
         let observer = Victim::observer_of(scene.client(), scene.namespace(), POD).await?;
         observer.kill()?;
         burst.is_counted_on(burst.counted().await?).await?;
-        burst.is_exact(SETTLED).await
+        burst.is_exact(SETTLED).await?;
+        balanced(scene).await
     })
     .await;
 }
