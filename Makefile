@@ -11,7 +11,7 @@ NODES ?= 2
 
 harness := tests/e2e/harness.sh
 
-.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit test-vm e2e fuzz bench-admission
+.PHONY: help prerequisites build images cluster-up cluster-down kubeconfig cluster-bin install demo demo-down test check unit test-vm e2e fuzz bench-admission bench-observer
 
 help: ## List these
 	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 24
@@ -65,6 +65,9 @@ fuzz: prerequisites ## Hostile input for every parser, for longer than the unit 
 
 bench-admission: prerequisites ## Measure what admission costs, with release images (ROUNDS=5 SOAK=2 minutes)
 	@ZASTAVA_PROFILE=release ZASTAVA_CLUSTER=$(or $(ZASTAVA_CLUSTER),zastava-bench) $(harness) bench-admission --rounds $(or $(ROUNDS),5) --soak $(or $(SOAK),2)
+
+bench-observer: prerequisites ## Measure what it costs to be observed, with release images (ROUNDS=30)
+	@ZASTAVA_PROFILE=release ZASTAVA_CLUSTER=$(or $(ZASTAVA_CLUSTER),zastava-bench) $(harness) bench-observer --rounds $(or $(ROUNDS),30)
 
 e2e: prerequisites ## Scenarios on a real cluster (FILTER=name picks some, KEEP=1 leaves it up)
 	@tests/e2e/scenarios.sh $(FILTER)

@@ -7,6 +7,7 @@ mod error;
 mod evict;
 pub mod inspect;
 mod limits;
+pub mod measure;
 mod metrics;
 mod open;
 mod record;

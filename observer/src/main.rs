@@ -9,7 +9,10 @@ use clap::{Parser, Subcommand};
 use zastava_core::{telemetry, tls};
 use zastava_observer::{
     agent::{self, settings::AgentSettings},
-    journal::inspect::{ShowError, inspect, show},
+    journal::{
+        inspect::{ShowError, inspect, show},
+        measure::measure,
+    },
     pipeline::{ObserverConfig, self_test::is_self_test},
     probe::Pins,
 };
@@ -51,6 +54,14 @@ enum JournalCommand {
         /// Prints cursors and segments as JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Says, as JSON, how many events a second a journal on this disk takes and gives.
+    Measure {
+        /// A folder that is not there yet; it is taken away again.
+        folder: PathBuf,
+        /// How many events.
+        #[arg(long, default_value_t = 50_000)]
+        records: u64,
     },
 }
 
@@ -106,6 +117,11 @@ fn journal(command: &JournalCommand) -> anyhow::Result<ExitCode> {
                 );
             }
             inspection.sound()
+        }
+        JournalCommand::Measure { folder, records } => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+            println!("{}", serde_json::to_string(&runtime.block_on(measure(folder, *records))?)?);
+            true
         }
     };
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })

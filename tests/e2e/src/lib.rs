@@ -7,6 +7,7 @@ pub mod command;
 pub mod demo;
 pub mod error;
 pub mod image;
+pub mod metrics;
 pub mod product;
 pub mod registry;
 pub mod release;

@@ -63,6 +63,15 @@ enum Command {
         #[arg(long, default_value = "docs/benchmarks/admission.md")]
         page: PathBuf,
     },
+    /// Measure what it costs to be observed, and write the page with the figures.
+    BenchObserver {
+        /// Rounds with and without the observer.
+        #[arg(long, default_value_t = 30)]
+        rounds: usize,
+        /// The page.
+        #[arg(long, default_value = "docs/benchmarks/observer.md")]
+        page: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -103,6 +112,9 @@ async fn act(Arguments { cluster: name, command }: Arguments) -> anyhow::Result<
         Command::BenchAdmission { rounds, soak, page } => {
             let extent = bench::Extent { rounds, soak: Duration::from_secs(soak * 60) };
             bench::admission(&name, extent, &page).await.context("bench-admission")?;
+        }
+        Command::BenchObserver { rounds, page } => {
+            bench::observer(&name, rounds, &page).await.context("bench-observer")?;
         }
         Command::Bin => println!("{}", Tools::build()?.bin().display()),
     }

@@ -194,8 +194,13 @@ impl<'a> Scene<'a> {
 
     /// Waits until a pod runs and is ready.
     pub async fn running(&self, name: &str) -> Result<Pod> {
+        self.running_within(name, RUNNING).await
+    }
+
+    /// The same for one that takes longer than usual.
+    pub async fn running_within(&self, name: &str, within: Duration) -> Result<Pod> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        until(&format!("pod {name} runs"), RUNNING, async || {
+        until(&format!("pod {name} runs"), within, async || {
             let Some(pod) = pods.get_opt(name).await? else {
                 return Ok(Seen::NotYet("no such pod".into()));
             };

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::command::run;
 use crate::error::Result;
 use crate::image::{BUSYBOX, Image, Rootfs, Start, sbom};
 use crate::registry::{Reference, Registry};
@@ -43,6 +44,21 @@ impl<'a> Workload<'a> {
         rootfs.write("/srv/script.sh", b"#!/bin/sh\necho ran\n", 0o755)?;
         rootfs.compile(&Path::new(env!("CARGO_MANIFEST_DIR")).join("workload/odd.c"), "/usr/bin/odd")?;
         Self::push_of(stage, stage.registry(), rootfs, name, tag, content)
+    }
+
+    /// Such an image with what execs are timed with: `execs`, a program that is linked statically and does nothing, and
+    /// this machine's `true` with its loader and its C library, where it is linked dynamically.
+    pub fn push_for_timing(stage: &'a Stage, name: &str) -> Result<Self> {
+        let rootfs = Rootfs::busybox()?;
+        for program in ["execs", "nothing"] {
+            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("workload/{program}.c"));
+            rootfs.compile(&source, &format!("/usr/bin/{program}"))?;
+        }
+        rootfs.copy(Path::new("/bin/true"), "/srv/true", 0o755)?;
+        for library in run("ldd", ["/bin/true"])?.split_whitespace().filter(|word| word.starts_with('/')) {
+            rootfs.copy(Path::new(library), library, 0o755)?;
+        }
+        Self::push_of(stage, stage.registry(), rootfs, name, "1", "timing")
     }
 
     fn push_of(

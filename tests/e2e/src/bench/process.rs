@@ -48,6 +48,11 @@ impl Process {
         Ok(Duration::from_millis(ticks * 1000 / TICKS))
     }
 
+    /// Its number on this machine.
+    pub fn id(self) -> u32 {
+        self.0
+    }
+
     /// Memory.
     pub fn memory(self) -> Result<Memory> {
         let path = format!("/proc/{}/status", self.0);
