@@ -5,11 +5,25 @@
 
 #include "maps.h"
 
-#define CGROUP_DEPTH 12
+/* More than a workload that may make cgroups of its own would nest to get out of sight. */
+#define CGROUP_DEPTH 96
 
 static __always_inline bool is_hex(char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+/* `crio-conmon-<id>`, `libpod-conmon-<id>`: the monitor of a container is the node's, not the container's. */
+static __always_inline bool is_monitors(struct scratch *s, u32 start)
+{
+	const char monitor[] = "conmon-";
+
+	if (start < sizeof(monitor) - 1)
+		return false;
+	for (u32 i = 0; i < sizeof(monitor) - 1; i++)
+		if (s->name[BOUNDED(start - (sizeof(monitor) - 1) + i, 0xff)] != monitor[i])
+			return false;
+	return true;
 }
 
 /* Looks for `<64 hex>`, `<prefix>-<64 hex>` or `<prefix>:<64 hex>`, with or without `.scope`, in scratch->name. */
@@ -27,7 +41,7 @@ __noinline int parse_name(u32 length)
 	start = length - ID_LEN;
 	if (start > 0) {
 		char before = s->name[BOUNDED(start - 1, 0xff)];
-		if (before != '-' && before != ':')
+		if ((before != '-' && before != ':') || is_monitors(s, start))
 			return 0;
 	}
 	for (u32 i = 0; i < ID_LEN; i++) {

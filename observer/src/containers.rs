@@ -2,6 +2,10 @@
 
 mod cri;
 mod follow;
+mod image;
+mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -10,16 +14,7 @@ use zastava_crds::wire::event::ContainerRef;
 
 pub use cri::{Cri, CriError};
 pub use follow::{RuntimeState, follow};
-
-/// Folders that may hold a CRI socket: containerd, k3s and RKE2, microk8s, k0s, CRI-O.
-pub const SOCKETS: [&str; 6] = [
-    "/run/containerd",
-    "/run/k3s/containerd",
-    "/var/snap/microk8s/common/run",
-    "/run/k0s",
-    "/run/crio",
-    "/var/run/crio",
-];
+pub use socket::{OwnPod, SOCKETS, Sockets};
 
 /// A container that the runtime knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,7 +34,10 @@ use zastava_crds::wire::{
 };
 
 pub use crate::probe::reference::Compared;
-use crate::probe::reference::TRACEFS;
+use crate::{
+    containers::{SOCKETS, Sockets},
+    probe::reference::TRACEFS,
+};
 pub use start::{StartError, start};
 
 /// Which way a record goes, from the kernel's ring to the journal: noise on one never uses up the other.
@@ -95,8 +98,8 @@ pub struct ObserverConfig {
     pub node_uid: String,
     /// Folder in a mounted bpffs that holds the pins, made if missing.
     pub bpffs: PathBuf,
-    /// Folders that may hold the runtime's CRI socket, in order of preference.
-    pub cri_sockets: Vec<PathBuf>,
+    /// Where the runtime's CRI socket is looked for.
+    pub runtime: Sockets,
     /// Where proc is mounted.
     pub proc: PathBuf,
     /// Where the containers of now are kept for the next agent.
@@ -119,7 +122,7 @@ impl ObserverConfig {
         Self {
             node_uid: node_uid.into(),
             bpffs: PathBuf::from(BPFFS),
-            cri_sockets: crate::containers::SOCKETS.iter().map(PathBuf::from).collect(),
+            runtime: Sockets { candidates: SOCKETS.iter().map(PathBuf::from).collect(), own: None },
             proc: PathBuf::from("/proc"),
             handover: None,
             tracefs: TRACEFS.iter().map(PathBuf::from).collect(),

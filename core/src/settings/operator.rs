@@ -91,8 +91,8 @@ pub struct ObserverSettings {
     /// Taints that are tolerated.
     #[serde(default)]
     pub tolerations: Vec<Toleration>,
-    /// Socket of the container runtime on the nodes.
-    pub runtime_socket: String,
+    /// Where a container runtime may listen on the nodes.
+    pub runtime_sockets: Vec<String>,
     /// Where journal and rules are kept on the nodes.
     pub state_directory: String,
 }
@@ -120,13 +120,14 @@ impl Validate for OperatorSettings {
             let hint = "set 2, or admission.enabled to false";
             wrong("SURFACE_ENV_INVALID", "admission.replicas", "is below 1", hint);
         }
-        for (field, value) in [
-            ("observer.runtimeSocket", &self.observer.runtime_socket),
-            ("observer.stateDirectory", &self.observer.state_directory),
-        ] {
-            if !value.starts_with('/') {
-                wrong("SURFACE_ENV_INVALID", field, "is no absolute path", "write the path on the node");
-            }
+        if !self.observer.state_directory.starts_with('/') {
+            let field = "observer.stateDirectory";
+            wrong("SURFACE_ENV_INVALID", field, "is no absolute path", "write the path on the node");
+        }
+        let sockets = &self.observer.runtime_sockets;
+        if sockets.is_empty() || sockets.iter().any(|socket| !socket.starts_with('/') || socket.contains(':')) {
+            let hint = "write paths of sockets on the node, such as /run/containerd/containerd.sock";
+            wrong("SURFACE_ENV_INVALID", "observer.runtimeSockets", "is no list of absolute paths", hint);
         }
         problems.extend(self.registries.problems());
         problems.extend(self.backend.settings(&self.tenant, &self.cluster).iter().flat_map(BackendSettings::problems));
@@ -149,7 +150,7 @@ images: {webhook: 'r.example/w:1', observer: 'r.example/o:1', pullPolicy: IfNotP
 admission: {enabled: true, replicas: 2, timeoutSeconds: 10, priorityClassName: '', resources: {requests: {cpu: 50m}},
   nodeSelector: {}, tolerations: [], podLabels: {azure.workload.identity/use: 'true'}}
 observer: {namespace: zastava-observer, priorityClassName: '', resources: {}, nodeSelector: {},
-  tolerations: [{operator: Exists}], runtimeSocket: /run/containerd/containerd.sock, stateDirectory: /var/lib/zastava}
+  tolerations: [{operator: Exists}], runtimeSockets: [/run/containerd/containerd.sock], stateDirectory: /var/lib/zastava}
 registries: {configured: [{host: 'r.example:5000', plainHttp: true, ca: '', pullSecret: '', mirror: ''}], pullSecrets: {namespaces: []}}
 backend: {url: 'https://scanner.example', project: shop, ca: '', auth: {tokenSecret: {name: backend, key: token}, certificateSecret: ''}}
 ";

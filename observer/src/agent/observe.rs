@@ -10,6 +10,7 @@ use super::{
     identity::{self, Identity},
 };
 use crate::{
+    containers::{OwnPod, Sockets},
     journal::{CursorName, Journal, JournalError, Limits},
     pipeline::{self, Observer, ObserverConfig},
     report::{Pause, Reporter},
@@ -30,7 +31,8 @@ pub async fn run(board: Board, boot_id: String, identified: Check, token: Cancel
     board.journal.send_replace(Some(journal.clone()));
     let mut config = ObserverConfig::new(&identity.node_uid);
     config.handover = Some(board.settings.state.join(CONTAINERS));
-    config.cri_sockets = vec![board.settings.runtime_socket.clone()];
+    let own = OwnPod { namespace: board.settings.namespace.clone(), name: board.settings.pod.clone() };
+    config.runtime = Sockets { candidates: board.settings.runtime_sockets.clone(), own: Some(own) };
     let sink = Arc::new(JournalSink::new(journal.clone(), board.sink.clone()));
     // Rules of before must be there before the first event is judged.
     let observer = pipeline::start(config, sink, token.child_token()).await?;

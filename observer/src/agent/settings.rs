@@ -23,8 +23,8 @@ pub struct AgentSettings {
     /// From `ZASTAVA_INTAKE_NAME`, with `ZASTAVA_INTAKE_URL`, `ZASTAVA_INTAKE_CA_FILE` and `ZASTAVA_INTAKE_TOKEN_FILE`
     /// where it is not as the operator mounts it.
     pub intake: IntakeSettings,
-    /// `ZASTAVA_RUNTIME_SOCKET`.
-    pub runtime_socket: PathBuf,
+    /// `ZASTAVA_RUNTIME_SOCKETS`, with colons between.
+    pub runtime_sockets: Vec<PathBuf>,
     /// `ZASTAVA_STATE_DIR`: the journal and the last rules.
     pub state: PathBuf,
     /// `ZASTAVA_HTTP_ADDRESS`: probes and metrics.
@@ -55,10 +55,22 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 
     fn path(&mut self, name: &str, hint: &str) -> PathBuf {
         let path = PathBuf::from(self.required(name, "SURFACE_ENV_INVALID", hint));
+        self.absolute(name, &path, hint);
+        path
+    }
+
+    fn paths(&mut self, name: &str, hint: &str) -> Vec<PathBuf> {
+        let paths: Vec<PathBuf> = std::env::split_paths(&self.required(name, "SURFACE_ENV_INVALID", hint)).collect();
+        for path in &paths {
+            self.absolute(name, path, hint);
+        }
+        paths
+    }
+
+    fn absolute(&mut self, name: &str, path: &Path, hint: &str) {
         if !path.as_os_str().is_empty() && !path.is_absolute() {
             self.wrong("SURFACE_ENV_INVALID", name, format!("{} is not absolute", path.display()), hint);
         }
-        path
     }
 }
 
@@ -81,8 +93,8 @@ impl AgentSettings {
             let message = format!("{url:?} is no https URL");
             reader.wrong("SURFACE_ENV_MISSING_ENDPOINT", "ZASTAVA_INTAKE_URL", message, name_hint);
         }
-        let socket_hint = "name the container runtime's socket, such as /run/containerd/containerd.sock";
-        let runtime_socket = reader.path("ZASTAVA_RUNTIME_SOCKET", socket_hint);
+        let socket_hint = "name where the container runtime may listen, such as /run/containerd/containerd.sock";
+        let runtime_sockets = reader.paths("ZASTAVA_RUNTIME_SOCKETS", socket_hint);
         let state = reader.path("ZASTAVA_STATE_DIR", "name the mounted state directory, such as /var/lib/zastava");
         let http = match reader.optional("ZASTAVA_HTTP_ADDRESS").map(|address| (address.parse(), address)) {
             None => SocketAddr::from((Ipv4Addr::UNSPECIFIED, HTTP_PORT)),
@@ -109,7 +121,7 @@ impl AgentSettings {
             return Err(SettingsError::Problems(reader.problems));
         }
         let intake = IntakeSettings { url, server_name, ca_file, token_file };
-        Ok(Self { node, pod, namespace, intake, runtime_socket, state, http })
+        Ok(Self { node, pod, namespace, intake, runtime_sockets, state, http })
     }
 }
 
@@ -129,7 +141,7 @@ mod tests {
         ("POD_NAME", "zastava-observer-x"),
         ("POD_NAMESPACE", "zastava-observer"),
         ("ZASTAVA_INTAKE_NAME", "zastava-intake.zastava-system.svc"),
-        ("ZASTAVA_RUNTIME_SOCKET", "/run/containerd/containerd.sock"),
+        ("ZASTAVA_RUNTIME_SOCKETS", "/run/containerd/containerd.sock:/run/crio/crio.sock"),
         ("ZASTAVA_STATE_DIR", "/var/lib/zastava"),
     ];
 
@@ -139,6 +151,8 @@ mod tests {
         assert_eq!(settings.intake.url, "https://zastava-intake.zastava-system.svc");
         assert_eq!(settings.intake.token_file, TOKEN_FILE);
         assert_eq!(settings.http.port(), HTTP_PORT);
+        assert_eq!(settings.runtime_sockets[1], Path::new("/run/crio/crio.sock"));
+        assert_eq!(settings.runtime_sockets.len(), 2);
     }
 
     #[test]
@@ -160,7 +174,7 @@ mod tests {
                 "POD_NAMESPACE",
                 "ZASTAVA_INTAKE_NAME",
                 "ZASTAVA_INTAKE_URL",
-                "ZASTAVA_RUNTIME_SOCKET",
+                "ZASTAVA_RUNTIME_SOCKETS",
                 "ZASTAVA_STATE_DIR",
                 "ZASTAVA_HTTP_ADDRESS",
                 "ZASTAVA_INTAKE_CA_FILE",

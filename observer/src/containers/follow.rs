@@ -1,15 +1,15 @@
 //! Following the runtime: everything once, then what happens, and everything again whenever the stream was broken.
 
-use std::{path::PathBuf, task::Poll, time::Duration};
+use std::{task::Poll, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use k8s_cri::v1::{ContainerEventResponse, ContainerEventType};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Container, Cri, CriError,
-    cri::{Events, Pod},
+    Container, Cri, CriError, Sockets,
+    cri::{Events, Pod, is_lost},
 };
 
 /// Everything is listed again after so long, whatever the stream says: runtimes lose events.
@@ -18,6 +18,9 @@ const RELIST: Duration = Duration::from_mins(1);
 const UNTOLD: Duration = Duration::from_secs(1);
 /// Listing on behalf of an unknown container is not done more often.
 const PACE: Duration = Duration::from_millis(500);
+/// Between two attempts at events where there are none.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_mins(1);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(1);
 
@@ -38,13 +41,13 @@ pub trait RuntimeState: Send + Sync {
 }
 
 /// Follows the runtime until `token` ends it.
-pub async fn follow<S: RuntimeState>(folders: Vec<PathBuf>, state: &S, token: CancellationToken) {
+pub async fn follow<S: RuntimeState>(sockets: Sockets, state: &S, token: CancellationToken) {
     let mut backoff = FIRST_BACKOFF;
     loop {
         let connected = Instant::now();
         tokio::select! {
             () = token.cancelled() => return,
-            error = session(&folders, state) => {
+            error = session(&sockets, state) => {
                 tracing::warn!(%error, category = error.category(), "the container runtime is lost, connecting again");
                 state.gone(&error);
             }
@@ -62,45 +65,51 @@ pub async fn follow<S: RuntimeState>(folders: Vec<PathBuf>, state: &S, token: Ca
 }
 
 /// One connection, until it fails.
-async fn session<S: RuntimeState>(folders: &[PathBuf], state: &S) -> CriError {
-    match try_session(folders, state).await {
+async fn session<S: RuntimeState>(sockets: &Sockets, state: &S) -> CriError {
+    match try_session(sockets, state).await {
         Err(error) => error,
         Ok(never) => match never {},
     }
 }
 
-async fn try_session<S: RuntimeState>(folders: &[PathBuf], state: &S) -> Result<std::convert::Infallible, CriError> {
-    let mut cri = Cri::connect(folders).await?;
+async fn try_session<S: RuntimeState>(sockets: &Sockets, state: &S) -> Result<std::convert::Infallible, CriError> {
+    let mut cri = Cri::connect(sockets).await?;
     state.connected(cri.pid);
-    let mut events = cri.events();
     // Asked for before the list, so that nothing falls between.
-    let mut early = match futures::poll!(events.next()) {
-        Poll::Ready(event) => Some(event),
-        Poll::Pending => None,
-    };
+    let mut told = Told::ask(&cri).await;
+    let mut pause = FIRST_PAUSE;
     let mut pace = RELIST;
     state.listed(cri.list().await?);
     let mut listed = Instant::now();
     loop {
         let event = tokio::select! {
-            event = next(&mut early, &mut events) => Some(event),
+            event = told.next() => Some(event),
             () = sleep(pace.saturating_sub(listed.elapsed())) => None,
             () = paced(listed, state) => None,
         };
         match event {
-            Some(Some(Ok(event))) => tell(&mut cri, event, state).await?,
-            // CRI-O's default: without events it is listed often.
-            Some(Some(Err(status))) if status.code() == tonic::Code::Unimplemented => {
+            Some(Some(Ok(event))) => {
+                (pause, pace) = (FIRST_PAUSE, RELIST);
+                tell(&mut cri, event, state).await?;
+                continue;
+            }
+            Some(Some(Err(status))) if is_lost(&status) => return Err(lost(status)),
+            // CRI-O's and cri-dockerd's default: an end at once, or Unimplemented. It is listed often then.
+            Some(_) => {
+                told = Told::Nothing { again: Instant::now() + pause };
+                pause = (pause * 2).min(LAST_PAUSE);
                 pace = UNTOLD;
-                events = futures::stream::pending().boxed();
             }
-            Some(Some(Err(status))) => return Err(lost(status)),
-            Some(None) => return Err(lost(tonic::Status::unavailable("the stream ended"))),
-            None => {
-                state.listed(cri.list().await?);
-                listed = Instant::now();
-            }
+            None => {}
         }
+        if !cri.is_same().await {
+            return Err(lost(tonic::Status::unavailable("another runtime listens")));
+        }
+        if told.is_due() {
+            told = Told::ask(&cri).await;
+        }
+        state.listed(cri.list().await?);
+        listed = Instant::now();
     }
 }
 
@@ -108,12 +117,34 @@ fn lost(status: tonic::Status) -> CriError {
     CriError::Call { call: "GetContainerEvents", status: Box::new(status) }
 }
 
-type Event = Option<Result<ContainerEventResponse, tonic::Status>>;
+/// What the runtime tells by itself.
+enum Told {
+    Events(Events),
+    /// Nothing, and it is asked for events again then.
+    Nothing {
+        again: Instant,
+    },
+}
 
-async fn next(early: &mut Option<Event>, events: &mut Events) -> Event {
-    match early.take() {
-        Some(event) => event,
-        None => events.next().await,
+impl Told {
+    async fn ask(cri: &Cri) -> Self {
+        let mut events = cri.events();
+        Self::Events(match futures::poll!(events.next()) {
+            Poll::Ready(None) => stream::empty().boxed(),
+            Poll::Ready(Some(early)) => stream::iter([early]).chain(events).boxed(),
+            Poll::Pending => events,
+        })
+    }
+
+    async fn next(&mut self) -> Option<Result<ContainerEventResponse, tonic::Status>> {
+        match self {
+            Self::Events(events) => events.next().await,
+            Self::Nothing { .. } => std::future::pending().await,
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        matches!(self, Self::Nothing { again } if *again <= Instant::now())
     }
 }
 
@@ -135,7 +166,7 @@ async fn tell<S: RuntimeState>(cri: &mut Cri, event: ContainerEventResponse, sta
         return Ok(());
     }
     let pod = Pod { labels: sandbox.labels, handler: sandbox.runtime_handler };
-    if let Some(container) = cri.container(&event.container_id, pod).await? {
+    if let Some(container) = cri.container(&event.container_id, pod, None).await? {
         state.seen(container);
     }
     Ok(())

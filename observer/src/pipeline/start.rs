@@ -128,7 +128,7 @@ impl Life {
     async fn observe(&self, probe: Probe) -> Result<(), ProbeError> {
         let token = self.token.child_token();
         let (running, threads) = Running::start(&self.config, &self.identity, &self.store, probe, &token)?;
-        let (sockets, shared) = (self.config.cri_sockets.clone(), running.shared.clone());
+        let (sockets, shared) = (self.config.runtime.clone(), running.shared.clone());
         let follower = token.clone();
         let follow = tokio::spawn(async move { follow(sockets, shared.as_ref(), follower).await });
         let test = running.clone().test_again_and_again(self.config.self_test.clone());

@@ -62,7 +62,7 @@ pub struct ObserverInstallation {
     /// Image.
     pub image: String,
     /// Socket of the container runtime on the nodes.
-    pub runtime_socket: String,
+    pub runtime_sockets: Vec<String>,
     /// Where journal and rules are kept on the nodes.
     pub state_directory: String,
     /// Where and with what it runs.
@@ -117,7 +117,7 @@ impl Installation {
             observer: ObserverInstallation {
                 namespace: observer.namespace,
                 image: images.observer,
-                runtime_socket: observer.runtime_socket,
+                runtime_sockets: observer.runtime_sockets,
                 state_directory: observer.state_directory,
                 placement: Placement {
                     resources: observer.resources,
@@ -167,7 +167,7 @@ pub(super) mod tests {
         "images": {"webhook": "r.example/w:1", "observer": "r.example/o:1", "pullPolicy": "IfNotPresent"},
         "admission": {"enabled": true, "replicas": 2, "timeoutSeconds": 10, "priorityClassName": "", "resources": {}},
         "observer": {"namespace": "zastava-observer", "priorityClassName": "", "resources": {},
-            "runtimeSocket": "/run/containerd/containerd.sock", "stateDirectory": "/var/lib/zastava"},
+            "runtimeSockets": ["/run/containerd/containerd.sock", "/run/crio/crio.sock"], "stateDirectory": "/var/lib/zastava"},
         "registries": {"configured": [{"host": "r.example:5000", "plainHttp": true}]},
         "backend": {"url": "https://s.example", "project": "p", "auth": {"tokenSecret": {"name": "backend", "key": "word"}}}
     }"#;

@@ -98,7 +98,8 @@ fn container(cgroups: &str) -> Option<String> {
 fn id(name: &str) -> Option<String> {
     let name = name.strip_suffix(".scope").unwrap_or(name);
     let (before, id) = name.split_at_checked(name.len().checked_sub(64)?)?;
-    let named = before.is_empty() || before.ends_with(['-', ':']);
+    // The monitor of a container is the node's, not the container's.
+    let named = (before.is_empty() || before.ends_with(['-', ':'])) && !before.ends_with("conmon-");
     (named && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))).then(|| id.to_owned())
 }
 
@@ -115,6 +116,8 @@ mod tests {
         assert_eq!(container(&format!("0::/x/cri-containerd:{a}\n")), Some(a));
         assert_eq!(container("0::/system.slice/kubelet.service\n"), None);
         assert_eq!(container(&format!("0::/x{}\n", "a".repeat(64))), None);
+        assert_eq!(container(&format!("0::/kubepods.slice/crio-conmon-{b}.scope\n")), None);
+        assert_eq!(container(&format!("0::/kubepods.slice/crio-{b}.scope/container\n")), Some(b));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The observer's DaemonSet. It is not privileged, but let nobody think it small: hostPID with SYS_PTRACE and a runtime
 //! socket is the node.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use k8s_openapi::{
     api::{
@@ -115,7 +115,7 @@ fn container(installation: &Installation, plan: &Plan, mounts: Vec<VolumeMount>)
             field_env("POD_NAME", "metadata.name"),
             field_env("POD_NAMESPACE", "metadata.namespace"),
             value_env("ZASTAVA_INTAKE_NAME", &installation.intake_name()),
-            value_env("ZASTAVA_RUNTIME_SOCKET", &observer.runtime_socket),
+            value_env("ZASTAVA_RUNTIME_SOCKETS", &observer.runtime_sockets.join(":")),
             value_env("ZASTAVA_STATE_DIR", &observer.state_directory),
         ]),
         ports: Some(vec![http_port()]),
@@ -134,6 +134,14 @@ fn container(installation: &Installation, plan: &Plan, mounts: Vec<VolumeMount>)
     }
 }
 
+/// The sockets' folders, since a socket that the runtime makes anew would not show through a mount of the socket. One
+/// that lies in another is seen through it.
+fn folders(sockets: &[String]) -> Vec<&str> {
+    let parents: BTreeSet<&Path> = sockets.iter().filter_map(|socket| Path::new(socket).parent()).collect();
+    let is_inner = |folder: &Path| folder.ancestors().skip(1).any(|outer| parents.contains(outer));
+    parents.iter().filter(|folder| !is_inner(folder)).filter_map(|folder| folder.to_str()).collect()
+}
+
 /// What of the node the observer sees.
 struct HostPaths<'a> {
     volumes: &'a mut Vec<Volume>,
@@ -143,9 +151,10 @@ struct HostPaths<'a> {
 impl HostPaths<'_> {
     fn add(mut self, installation: &Installation) {
         let observer = &installation.observer;
-        // The directory, since a socket that the runtime makes anew would not show through a mount of the socket.
-        let runtime = Path::new(&observer.runtime_socket).parent().and_then(Path::to_str).unwrap_or("/run/containerd");
-        self.path("runtime", runtime, true, Some("HostToContainer"));
+        for (number, folder) in folders(&observer.runtime_sockets).into_iter().enumerate() {
+            let name = if number == 0 { "runtime".to_owned() } else { format!("runtime-{number}") };
+            self.path(&name, folder, true, Some("HostToContainer"));
+        }
         // A bpffs that is mounted after the pod was made still shows.
         self.path("bpffs", BPFFS, false, Some("HostToContainer"));
         self.path("tracing", TRACEFS, true, Some("HostToContainer"));
@@ -164,5 +173,18 @@ impl HostPaths<'_> {
         let mut mount = mount(name, path, read_only);
         mount.mount_propagation = propagation.map(str::to_owned);
         self.mounts.push(mount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_folder_is_mounted_once_and_none_within_another() {
+        let sockets = ["/run/crio/crio.sock", "/run/k0s/containerd.sock", "/run/crio/other.sock"].map(str::to_owned);
+        assert_eq!(folders(&sockets), ["/run/crio", "/run/k0s"]);
+        let sockets = ["/run/crio/crio.sock", "/run/cri-dockerd.sock", "/running/x.sock"].map(str::to_owned);
+        assert_eq!(folders(&sockets), ["/run", "/running"]);
     }
 }

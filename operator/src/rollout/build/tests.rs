@@ -164,7 +164,7 @@ fn the_observer_asks_for_what_the_reviewed_list_says_and_no_token_of_the_api() {
     assert_eq!(capabilities.drop.unwrap(), ["ALL"]);
     assert_eq!(capabilities.add.unwrap(), ["BPF", "PERFMON", "SYS_PTRACE", "DAC_READ_SEARCH"]);
     let host: Vec<_> = pod.volumes.unwrap().into_iter().filter_map(|v| v.host_path).map(|h| h.path).collect();
-    assert_eq!(host, ["/run/containerd", "/sys/fs/bpf", "/sys/kernel/tracing", "/var/lib/zastava"]);
+    assert_eq!(host, ["/run/containerd", "/run/crio", "/sys/fs/bpf", "/sys/kernel/tracing", "/var/lib/zastava"]);
     let kills = Plan { kills: true, ..plan(Vec::new()) };
     let container = &template(&kills).spec.unwrap().containers[0];
     assert!(
