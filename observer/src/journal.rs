@@ -2,7 +2,9 @@
 //! loss is counted. A folder holds one two-slot file with the cursors and one segment file for each stretch of a stream.
 
 mod batch;
+mod clock;
 pub mod cursor;
+mod disk;
 mod error;
 mod evict;
 pub mod inspect;
@@ -16,9 +18,20 @@ mod segment;
 mod slots;
 mod store;
 mod stream;
+mod sync;
 
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod dice;
+#[cfg(test)]
+mod platter;
+#[cfg(test)]
+mod power_tests;
 #[cfg(test)]
 mod tests;
 

@@ -187,7 +187,7 @@ impl Journal {
                 }
             }
             // What is in flight holds its segments; anything else may have been evicted while it was read.
-            self.sync()?;
+            self.sync_records()?;
             let mut book = self.book();
             if in_flight.is_none() {
                 if book.evictions != evictions {
@@ -200,7 +200,7 @@ impl Journal {
             let snapshot = book.snapshot();
             drop(book);
             // Written even if it was in memory already: the write before may have failed.
-            self.write(&snapshot, true)?;
+            self.slots().write(&snapshot, true)?;
             let reader = snapshot.state.cursors.get(&cursor);
             let Some(batch) = reader.and_then(|reader| reader.in_flight.clone()) else { return Ok(None) };
             return Ok(Some(Batch {
@@ -227,7 +227,7 @@ impl Journal {
         }
         reader.seq = seq + 1;
         // Not synced: after a loss of power the same batch goes out once more under the same mark, which adds nothing.
-        self.persist(&mut book, false)?;
+        book.persist(false)?;
         book.drop_done();
         Ok(())
     }

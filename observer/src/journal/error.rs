@@ -83,6 +83,16 @@ impl JournalError {
         Self::Io { action, path: path.into(), source: source.into() }
     }
 
+    /// What was asked for is not to be had on this file system.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::Unsupported)
+    }
+
+    /// There is no such file.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// No room on the file system, or in the quota on it: the only errors that eviction can cure.
     pub(super) fn is_full(&self) -> bool {
         matches!(self, Self::Io { source, .. }

@@ -4,11 +4,7 @@ use jiff::Timestamp;
 use zastava_crds::wire::event::LossReason;
 
 use super::{
-    JournalError, LossWindow, Stream,
-    cursor::Extent,
-    seen::KEPT,
-    segment::Segment,
-    store::{Book, now_ms},
+    JournalError, LossWindow, Stream, cursor::Extent, disk::Change, seen::KEPT, segment::Segment, store::Book,
 };
 
 /// Folder for segments with damage, kept for whoever wants to know why.
@@ -28,46 +24,79 @@ impl Book {
     /// crash.
     pub fn drop_done(&mut self) {
         let mut gone = Vec::new();
-        for (&stream, log) in &mut self.streams {
+        for (&stream, log) in &self.streams {
             let done = self.state.done_by_all(stream);
             let gone_by = done.min(log.next.saturating_sub(KEPT));
-            while log.segments.len() > 1 && log.segments.front().is_some_and(|first| first.extent.end <= gone_by) {
-                gone.extend(log.segments.pop_front());
-            }
+            let last = log.segments.len().saturating_sub(1);
+            let count = log.segments.iter().take(last).take_while(|first| first.extent.end <= gone_by).count();
+            gone.extend((count > 0).then_some((stream, count)));
             if let Some(holes) = self.state.holes.get_mut(&stream) {
                 holes.retain(|hole| hole.end > done);
             }
         }
         self.state.holes.retain(|_, holes| !holes.is_empty());
-        for segment in gone {
-            self.bytes -= segment.size;
-            self.remove(&segment);
+        // Were power lost with the segments gone and the cursor not moved, they would be missed and told as lost.
+        if gone.is_empty() || !self.settle() {
+            return;
+        }
+        for (stream, count) in gone {
+            let Some(log) = self.streams.get_mut(&stream) else { continue };
+            for segment in log.segments.drain(..count).collect::<Vec<_>>() {
+                self.bytes -= segment.size;
+                self.remove(&segment);
+            }
         }
     }
 
+    /// Makes the state durable before files that it no longer needs are removed.
+    fn settle(&mut self) -> bool {
+        let settled = self.persist(true);
+        if let Err(error) = &settled {
+            tracing::error!(%error, category = error.category(), "the journal's state can't be written");
+        }
+        settled.is_ok()
+    }
+
     fn remove(&mut self, segment: &Segment) {
-        let removed = if segment.damaged { self.set_aside(segment) } else { std::fs::remove_file(&segment.path) };
-        if let Err(error) = removed {
+        if let Err(error) = self.discard(segment) {
             tracing::error!(path = %segment.path.display(), %error, "a segment can't be removed");
         }
         self.folder_dirty = true;
     }
 
+    /// Removes a segment's file, or sets it aside if it is damaged and there is room for that.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn discard(&self, segment: &Segment) -> Result<(), JournalError> {
+        if segment.damaged {
+            match self.set_aside(segment) {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::warn!(%error, "a damaged segment can't be set aside"),
+            }
+        }
+        match self.disk.make(Change::Remove(&segment.path)) {
+            Err(error) if error.is_not_found() => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// Moves a damaged segment away; beyond the bound the oldest goes for good.
-    pub fn set_aside(&self, segment: &Segment) -> std::io::Result<()> {
+    fn set_aside(&self, segment: &Segment) -> Result<(), JournalError> {
         let aside = self.folder.join(ASIDE);
-        std::fs::create_dir_all(&aside)?;
+        self.disk.make(Change::MakeFolder(&aside))?;
         if let Some(name) = segment.path.file_name() {
-            std::fs::rename(&segment.path, aside.join(name))?;
+            self.disk.make(Change::Rename(&segment.path, &aside.join(name)))?;
         }
         let mut kept = Vec::new();
-        for entry in std::fs::read_dir(&aside)? {
-            let entry = entry?;
-            kept.push((entry.metadata()?.modified()?, entry.path()));
+        let unreadable = |e| JournalError::io("list", &aside, e);
+        for entry in std::fs::read_dir(&aside).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            kept.push((entry.metadata().and_then(|meta| meta.modified()).map_err(unreadable)?, entry.path()));
         }
         kept.sort();
         for (_, path) in kept.iter().take(kept.len().saturating_sub(MAX_ASIDE)) {
-            std::fs::remove_file(path)?;
+            self.disk.make(Change::Remove(path))?;
         }
         Ok(())
     }
@@ -77,26 +106,24 @@ impl Book {
     /// # Errors
     /// [`JournalError::Full`] if there is none.
     pub fn make_room(&mut self, stream: Stream) -> Result<(), JournalError> {
-        if std::fs::remove_dir_all(self.folder.join(ASIDE)).is_ok() {
+        if self.disk.make(Change::RemoveFolder(&self.folder.join(ASIDE))).is_ok() {
             return Ok(());
         }
-        let milder = self.streams.range(..=stream).find_map(|(&candidate, log)| {
-            let free = |segment: &Segment| !self.held(candidate, &segment.extent);
-            log.segments.iter().position(free).map(|at| (candidate, at))
+        // Lanes of one severity count alike: the oldest of theirs goes.
+        let milder = self.streams.iter().filter(|(candidate, _)| candidate.severity <= stream.severity);
+        let free = milder.filter_map(|(&candidate, log)| {
+            let at = log.segments.iter().position(|segment| !self.held(candidate, &segment.extent))?;
+            Some((candidate.severity, log.segments.get(at)?.times.0, candidate, at))
         });
-        let Some((victim, at)) = milder else { return Err(JournalError::Full) };
+        let Some((.., victim, at)) = free.min() else { return Err(JournalError::Full) };
         self.evict(victim, at);
         Ok(())
     }
 
     /// Evicts segments whose last record is older than the bound.
     pub fn expire(&mut self) {
-        let bound = self.limits.age;
-        let now = now_ms();
-        let old = |segment: &Segment| match segment.touched {
-            Some(touched) => touched.elapsed() > bound,
-            None => u128::from(now.saturating_sub(segment.times.1)) > bound.as_millis(),
-        };
+        let (bound, clock) = (self.limits.age, self.clock.clone());
+        let old = |segment: &Segment| segment.age(&clock) > bound;
         let streams: Vec<Stream> = self.streams.keys().copied().collect();
         for stream in streams {
             loop {
@@ -131,6 +158,9 @@ impl Book {
             Some(last) if last.end == segment.extent.start => last.end = segment.extent.end,
             _ => holes.push(segment.extent),
         }
+        // Counted first, so that a loss of power in between can't make it a loss of another kind. Where even that can't
+        // be written, room is needed all the more.
+        self.settle();
         self.remove(&segment);
     }
 }

@@ -11,12 +11,15 @@ use serde::Serialize;
 
 use super::{
     CursorName, JournalError, Stream,
-    cursor::Cursor,
+    cursor::{Cursor, Extent, State},
     evict::ASIDE,
     record::{Found, Record, Scan},
     segment::{self, Segment},
     slots,
 };
+
+/// How often a journal is looked at that changes meanwhile.
+const TRIES: u32 = 5;
 
 /// A journal as it lies on the disk.
 #[derive(Debug, Serialize)]
@@ -31,7 +34,7 @@ pub struct Inspection {
     pub segments: Vec<SegmentReport>,
     /// Undamaged records.
     pub records: u64,
-    /// Record numbers that no undamaged record has, within segments.
+    /// Record numbers that some reader still waits for, and no undamaged record has.
     pub missing: u64,
     /// Stretches of damage.
     pub damages: u64,
@@ -39,6 +42,9 @@ pub struct Inspection {
     pub torn: u64,
     /// Damaged segments that were set aside.
     pub set_aside: u64,
+    /// Nothing was written to it yet.
+    #[serde(skip)]
+    fresh: bool,
 }
 
 /// One segment.
@@ -64,7 +70,7 @@ pub struct SegmentReport {
 impl Inspection {
     /// Whether every record that was written can be read.
     pub fn sound(&self) -> bool {
-        self.journal.is_some() && self.damages == 0 && self.torn == 0 && self.missing == 0
+        (self.journal.is_some() || self.fresh) && self.damages == 0 && self.torn == 0 && self.missing == 0
     }
 }
 
@@ -140,31 +146,88 @@ fn segments(folder: &Path) -> Result<Vec<(Stream, u64, PathBuf)>, JournalError> 
 /// # Errors
 /// If it can't be read, or is no journal.
 pub fn inspect(folder: &Path) -> Result<Inspection, JournalError> {
-    let path = folder.join(slots::FILE);
-    let bytes = fs::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
-    let state = slots::newest(&bytes).map(|(_, _, state)| state);
-    let aside = fs::read_dir(folder.join(ASIDE)).map_or(0, |entries| entries.count() as u64);
-    let mut inspection = Inspection {
-        journal: state.as_ref().map(|state| state.journal.clone()),
-        cursors: state.map(|state| state.cursors).unwrap_or_default(),
-        segments: Vec::new(),
-        records: 0,
-        missing: 0,
-        damages: 0,
-        torn: 0,
-        set_aside: aside,
-    };
-    for (stream, base, path) in segments(folder)? {
-        let (segment, contents) = Segment::open(path, base, 0)?;
-        let (start, end) = (segment.extent.start, segment.extent.end);
-        inspection.records += contents.records;
-        inspection.missing += (end - start).saturating_sub(contents.records);
-        inspection.damages += contents.damages;
-        inspection.torn += u64::from(contents.torn);
-        let (records, damages, torn) = (contents.records, contents.damages, contents.torn);
-        inspection.segments.push(SegmentReport { stream, start, end, records, size: segment.size, damages, torn });
+    let mut tries = 1..=TRIES;
+    loop {
+        let last = tries.next().is_none_or(|turn| turn == TRIES);
+        let before = Stored::read(folder)?;
+        match before.look(folder) {
+            // A running observer removed it meanwhile.
+            Err(error) if error.is_not_found() && !last => {}
+            Ok(_) if !last && Stored::read(folder)?.generation != before.generation => {}
+            looked => return looked,
+        }
     }
-    Ok(inspection)
+}
+
+/// The state beside the records.
+struct Stored {
+    generation: u64,
+    state: Option<State>,
+    fresh: bool,
+}
+
+impl Stored {
+    fn read(folder: &Path) -> Result<Self, JournalError> {
+        let path = folder.join(slots::FILE);
+        let bytes = fs::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
+        let newest = slots::newest(&bytes);
+        Ok(Self {
+            generation: newest.as_ref().map_or(0, |newest| newest.0),
+            state: newest.map(|(_, _, state)| state),
+            fresh: bytes.iter().all(|&byte| byte == 0),
+        })
+    }
+
+    fn look(&self, folder: &Path) -> Result<Inspection, JournalError> {
+        let aside = fs::read_dir(folder.join(ASIDE)).map_or(0, |entries| entries.count() as u64);
+        let mut inspection = Inspection {
+            journal: self.state.as_ref().map(|state| state.journal.clone()),
+            cursors: self.state.as_ref().map(|state| state.cursors.clone()).unwrap_or_default(),
+            segments: Vec::new(),
+            records: 0,
+            missing: 0,
+            damages: 0,
+            torn: 0,
+            set_aside: aside,
+            fresh: self.fresh,
+        };
+        let mut streams: BTreeMap<Stream, Vec<Extent>> = BTreeMap::new();
+        for &stream in self.state.iter().flat_map(|state| state.synced.keys()) {
+            streams.entry(stream).or_default();
+        }
+        for (stream, base, path) in segments(folder)? {
+            let (segment, contents) = Segment::open(path, base, 0)?;
+            let Extent { start, end } = segment.extent;
+            inspection.records += contents.records;
+            inspection.damages += contents.damages;
+            inspection.torn += u64::from(contents.torn);
+            let (records, damages, torn) = (contents.records, contents.damages, contents.torn);
+            inspection.segments.push(SegmentReport { stream, start, end, records, size: segment.size, damages, torn });
+            streams.entry(stream).or_default().extend(contents.runs);
+        }
+        inspection.missing = streams.into_iter().map(|(stream, runs)| self.missing(stream, runs)).sum();
+        Ok(inspection)
+    }
+
+    /// Numbers from the first that some reader is not done with to the last that was ever synced or seen, which no
+    /// record has and no eviction has counted.
+    fn missing(&self, stream: Stream, mut known: Vec<Extent>) -> u64 {
+        let seen = known.iter().map(|run| run.end).max().unwrap_or(0);
+        let (mut at, end) = match &self.state {
+            Some(state) => {
+                known.extend(state.holes.get(&stream).into_iter().flatten());
+                (state.done_by_all(stream), seen.max(state.synced.get(&stream).copied().unwrap_or(0)))
+            }
+            None => (known.iter().map(|run| run.start).min().unwrap_or(0), seen),
+        };
+        known.sort_by_key(|run| run.start);
+        let mut missing = 0;
+        for run in known {
+            missing += run.start.min(end).saturating_sub(at);
+            at = at.max(run.end);
+        }
+        missing + end.saturating_sub(at)
+    }
 }
 
 #[cfg(test)]

@@ -6,13 +6,16 @@ use std::{
     hash::{BuildHasher, Hasher, RandomState},
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
 use super::{
     CursorName, Journal, JournalError, Limits,
+    clock::Clock,
     cursor::{Cursor, State},
+    disk::{Change, Disk},
     seen::REMEMBERED,
     segment::{self, Segment},
     slots::{SlotFile, Stored},
@@ -49,9 +52,20 @@ impl Journal {
         readers: &[CursorName],
         boot_id: &str,
     ) -> Result<(Self, Recovery), JournalError> {
+        Self::open_on((Disk::default(), Clock::default()), folder, limits, readers, boot_id)
+    }
+
+    /// The same on a disk and by a clock of a test's.
+    pub(crate) fn open_on(
+        (disk, clock): (Disk, Clock),
+        folder: &Path,
+        limits: Limits,
+        readers: &[CursorName],
+        boot_id: &str,
+    ) -> Result<(Self, Recovery), JournalError> {
         limits.check()?;
-        fs::create_dir_all(folder).map_err(|e| JournalError::io("create", folder, e))?;
-        let (slots, stored) = SlotFile::open(folder)?;
+        disk.make(Change::MakeFolder(folder))?;
+        let (slots, stored) = SlotFile::open(&disk, folder)?;
         let mut recovery = Recovery::default();
         let mut state = match stored {
             Stored::State(state) => *state,
@@ -65,21 +79,21 @@ impl Journal {
         for &reader in readers {
             state.cursors.entry(reader).or_default();
         }
-        let mut book = Book::new(folder.to_owned(), limits, state);
+        let slots = Arc::new(Mutex::new(slots));
+        let mut book = Book::new((disk, clock), folder.to_owned(), limits, Arc::clone(&slots), state);
         book.load(&mut recovery)?;
         let inner = Inner {
             limits,
             boot_id: boot_id.to_owned(),
             book: Mutex::new(book),
-            slots: Mutex::new(slots),
+            slots,
+            syncing: Mutex::new(()),
             appended: Notify::new(),
             dirty: Notify::new(),
         };
         let journal = Self { inner: Arc::new(inner) };
         // The journal's name must be on the disk before a batch is sent under it.
-        let mut book = journal.book();
-        journal.persist(&mut book, true)?;
-        drop(book);
+        journal.book().persist(true)?;
         Ok((journal, recovery))
     }
 }
@@ -92,16 +106,22 @@ impl Book {
             let entry = entry.map_err(|e| JournalError::io("list", &self.folder, e))?;
             let name = entry.file_name();
             let Some((stream, base)) = name.to_str().and_then(segment::parse_name) else { continue };
-            let (segment, contents) = Segment::open(entry.path(), base, REMEMBERED)?;
+            let (mut segment, contents) = Segment::open(entry.path(), base, REMEMBERED)?;
             recovery.records += contents.records;
             recovery.damages += contents.damages;
             recovery.torn += u64::from(contents.torn);
             let hole = self.state.holes_in(stream, &segment.extent);
             if contents.records == 0 || hole >= segment.extent.end - segment.extent.start {
                 // Nothing to read, or evicted and counted just before the process ended.
-                let gone = if segment.damaged { self.set_aside(&segment) } else { fs::remove_file(&segment.path) };
-                gone.map_err(|e| JournalError::io("remove", &segment.path, e))?;
+                self.discard(&segment)?;
                 continue;
+            }
+            // A date in the future is a clock that was wrong: such a record is as old as its reading.
+            segment.aged = Duration::from_millis(self.clock.now_ms().saturating_sub(segment.times.1));
+            segment.touched = self.clock.elapsed();
+            if segment.extent.end > self.state.synced.get(&stream).copied().unwrap_or(0) {
+                segment.doubt()?;
+                self.unsynced += segment.used;
             }
             ids.entry((stream, base)).or_insert(contents.last_ids);
             self.streams.entry(stream).or_default().segments.push_back(segment);
@@ -120,7 +140,7 @@ impl Book {
             log.segments.make_contiguous().sort_by_key(|segment| segment.extent.start);
             log.next = next(&self.state, stream, log);
             for segment in &mut log.segments {
-                segment.seal()?;
+                segment.seal(&self.disk)?;
                 self.bytes += segment.size;
             }
         }

@@ -1,19 +1,20 @@
 //! Segment files: a stretch of one stream, preallocated so that a full disk is met when a segment is made and not later.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Read as _},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::Duration,
 };
 
-use rustix::fs::{Advice, FallocateFlags};
+use rustix::fs::Advice;
 
 use super::{
     JournalError,
+    clock::Clock,
     cursor::Extent,
+    disk::{self, Change, Disk},
     record::{Found, Record, RecordId, Scan},
     stream::Stream,
 };
@@ -32,16 +33,20 @@ pub struct Segment {
     pub size: u64,
     /// Bytes that records take.
     pub used: u64,
-    /// When its first and last record were appended, in milliseconds since 1970.
+    /// Earliest and latest date of its records, in milliseconds since 1970: the date may have jumped back in between.
     pub times: (u64, u64),
-    /// When this process last wrote to it: ages that no jump of the clock can change.
-    pub touched: Option<Instant>,
+    /// Age of its last record at `touched`.
+    pub aged: Duration,
+    /// When this process last wrote to it, or first read it, by [`Clock::elapsed`].
+    pub touched: Duration,
     /// It holds bytes that are no record.
     pub damaged: bool,
     /// Open while it can be written.
     pub file: Option<Arc<File>>,
     /// Written since it was last synced.
     pub dirty: bool,
+    /// A sync failed: the kernel may take its bytes for written, so they are written once more before the next.
+    pub doubtful: bool,
 }
 
 /// What a segment's bytes told.
@@ -53,6 +58,8 @@ pub struct Contents {
     pub damages: u64,
     /// It ends in a write that was cut short.
     pub torn: bool,
+    /// Runs of numbers of undamaged records, rising.
+    pub runs: Vec<Extent>,
     /// Ids of the last records, newest last.
     pub last_ids: Vec<RecordId>,
 }
@@ -86,17 +93,16 @@ impl Segment {
     ///
     /// # Errors
     /// If the file system refuses; nothing is left behind.
-    pub fn create(folder: &Path, stream: Stream, base: u64, size: u64) -> Result<Self, JournalError> {
+    pub fn create(disk: &Disk, folder: &Path, stream: Stream, base: u64, size: u64) -> Result<Self, JournalError> {
         let path = folder.join(format!("{stream}-{base:020}{SUFFIX}"));
-        let created = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        let file = created.map_err(|e| JournalError::io("create", &path, e))?;
-        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, size) {
+        let file = disk.create(&path)?;
+        match disk.make(Change::Reserve(&file, &path, size)) {
+            Ok(()) => {}
             // Without preallocation a full disk is met by a write instead, which is dealt with alike.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
-            Err(errno) => {
-                let error = JournalError::io("preallocate", &path, errno);
+            Err(error) if error.is_unsupported() => {}
+            Err(error) => {
                 drop(file);
-                std::fs::remove_file(&path).map_err(|e| JournalError::io("remove", &path, e))?;
+                disk.make(Change::Remove(&path))?;
                 return Err(error);
             }
         }
@@ -106,10 +112,12 @@ impl Segment {
             size,
             used: 0,
             times: (0, 0),
-            touched: None,
+            aged: Duration::ZERO,
+            touched: Duration::ZERO,
             damaged: false,
             file: Some(Arc::new(file)),
             dirty: true,
+            doubtful: false,
         })
     }
 
@@ -126,19 +134,22 @@ impl Segment {
             size: bytes.len() as u64,
             used: 0,
             times: (0, 0),
-            touched: None,
+            aged: Duration::ZERO,
+            touched: Duration::ZERO,
             damaged: false,
             file: None,
             dirty: false,
+            doubtful: false,
         };
         for found in Scan::new(&bytes, base) {
             match found {
                 Found::Record(record, end) => {
-                    if contents.records == 0 {
-                        segment.times.0 = record.at_ms;
-                    }
-                    segment.times.1 = record.at_ms;
+                    segment.dated(record.at_ms, contents.records == 0);
                     segment.extent.end = record.seq.saturating_add(1);
+                    match contents.runs.last_mut() {
+                        Some(run) if run.end == record.seq => run.end = segment.extent.end,
+                        _ => contents.runs.push(Extent { start: record.seq, end: segment.extent.end }),
+                    }
                     segment.used = end as u64;
                     contents.records += 1;
                     contents.last_ids.push(record.id);
@@ -168,15 +179,12 @@ impl Segment {
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn write(&mut self, bytes: &[u8], at_ms: u64) -> Result<(), JournalError> {
+    pub fn write(&mut self, disk: &Disk, bytes: &[u8], at_ms: u64, clock: &Clock) -> Result<(), JournalError> {
         if let Some(file) = &self.file {
-            file.write_all_at(bytes, self.used).map_err(|e| JournalError::io("write", &self.path, e))?;
+            disk.make(Change::Write(file, &self.path, self.used, bytes))?;
         }
-        if self.extent.start == self.extent.end {
-            self.times.0 = at_ms;
-        }
-        self.times.1 = at_ms;
-        self.touched = Some(Instant::now());
+        self.dated(at_ms, self.extent.start == self.extent.end);
+        self.touched = clock.elapsed();
         self.used += bytes.len() as u64;
         self.extent.end += 1;
         self.dirty = true;
@@ -187,13 +195,31 @@ impl Segment {
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn seal(&mut self) -> Result<(), JournalError> {
+    pub fn seal(&mut self, disk: &Disk) -> Result<(), JournalError> {
         if self.size > self.used {
-            let opened = OpenOptions::new().write(true).open(&self.path);
-            let truncated = opened.and_then(|file| file.set_len(self.used));
-            truncated.map_err(|e| JournalError::io("truncate", &self.path, e))?;
+            disk.make(Change::SetLength(&disk::open(&self.path)?, &self.path, self.used))?;
             self.size = self.used;
         }
+        Ok(())
+    }
+
+    fn dated(&mut self, at_ms: u64, first: bool) {
+        self.times = if first { (at_ms, at_ms) } else { (self.times.0.min(at_ms), self.times.1.max(at_ms)) };
+    }
+
+    /// How long ago its last record was appended. The date counts for what an earlier process left, and only once: a
+    /// jump afterwards changes no age.
+    pub fn age(&self, clock: &Clock) -> Duration {
+        self.aged + clock.elapsed().saturating_sub(self.touched)
+    }
+
+    /// An earlier process may have left it unsynced: it is opened for the next sync.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn doubt(&mut self) -> Result<(), JournalError> {
+        self.file = Some(Arc::new(disk::open(&self.path)?));
+        self.dirty = true;
         Ok(())
     }
 

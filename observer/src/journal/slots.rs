@@ -1,24 +1,26 @@
-//! The two-slot file: the newest whole slot counts, so a write that is cut short leaves the one before it.
+//! The two-slot file: the newest whole slot counts, so a write that is cut short leaves the one before it. Each slot
+//! holds its state twice: a flipped byte must not bring back an older one, under which other records went out.
 //!
 //! ```text
-//! slot: magic 8 · generation 8 · length 4 · CRC32C of generation, length and JSON 4 · JSON · zeros
+//! copy: magic 8 · generation 8 · length 4 · CRC32C of generation, length and JSON 4 · JSON · zeros
 //! ```
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::FileExt,
+    fs::File,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::FlockOperation;
 
 use super::{
     JournalError,
     cursor::{Snapshot, State},
+    disk::{self, Change, Disk},
 };
 
 /// Bytes of a slot.
 pub const SLOT: usize = 32 * 1024;
+const COPY: usize = SLOT / 2;
 const HEADER: usize = 24;
 const MAGIC: [u8; 8] = *b"ZASTAVA1";
 /// Name of the file in the journal's folder.
@@ -27,6 +29,7 @@ pub const FILE: &str = "cursors";
 /// The open file. Its lock keeps a second observer out and goes with the process.
 #[derive(Debug)]
 pub struct SlotFile {
+    disk: Disk,
     file: File,
     path: PathBuf,
     generation: u64,
@@ -49,7 +52,7 @@ pub enum Stored {
 
 fn encode(state: &State, generation: u64) -> Result<Vec<u8>, JournalError> {
     let json = serde_json::to_vec(state)?;
-    let (bytes, room) = (json.len(), SLOT - HEADER);
+    let (bytes, room) = (json.len(), COPY - HEADER);
     let length = u32::try_from(bytes).ok().filter(|_| bytes <= room);
     let length = length.ok_or(JournalError::StateTooLarge { bytes, room })?;
     let mut slot = Vec::with_capacity(HEADER + bytes);
@@ -76,8 +79,9 @@ fn decode(slot: &[u8]) -> Option<(u64, State)> {
 
 /// The newest whole state in the file's bytes, with its generation and slot.
 pub fn newest(bytes: &[u8]) -> Option<(u64, u64, State)> {
-    let slots = (0u64..).zip(bytes.chunks(SLOT)).take(2);
-    slots.filter_map(|(at, slot)| decode(slot).map(|(generation, state)| (generation, at, state))).max_by_key(|s| s.0)
+    let copies = (0u64..).zip(bytes.chunks(COPY)).take(4);
+    let whole = copies.filter_map(|(at, copy)| decode(copy).map(|(generation, state)| (generation, at / 2, state)));
+    whole.max_by_key(|copy| copy.0)
 }
 
 impl Drop for SlotFile {
@@ -94,21 +98,25 @@ impl SlotFile {
     ///
     /// # Errors
     /// [`JournalError::InUse`] while another process holds it.
-    pub fn open(folder: &Path) -> Result<(Self, Stored), JournalError> {
+    pub fn open(disk: &Disk, folder: &Path) -> Result<(Self, Stored), JournalError> {
         let path = folder.join(FILE);
-        let mut options = OpenOptions::new();
-        let opened = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let file = opened.map_err(|e| JournalError::io("open", &path, e))?;
+        let file = match disk::open(&path) {
+            Err(error) if error.is_not_found() => disk.create(&path)?,
+            opened => opened?,
+        };
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(JournalError::InUse { path });
         }
         let bytes = std::fs::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
-        let mut slots = Self { file, path, generation: 0, durable: 0, version: 0, unsynced: false };
+        let disk = disk.clone();
+        let mut slots = Self { disk, file, path, generation: 0, durable: 0, version: 0, unsynced: false };
         // Room for both slots is taken now: the loss of records must be written when nothing else can be.
         slots.reserve()?;
         let stored = match newest(&bytes) {
             Some((generation, slot, state)) => {
                 (slots.generation, slots.durable) = (generation, slot);
+                // Whoever wrote it may have been killed before it was synced, and the other slot is written to next.
+                slots.disk.make(Change::Sync(&slots.file, &slots.path))?;
                 Stored::State(Box::new(state))
             }
             None if bytes.iter().all(|&byte| byte == 0) => Stored::Fresh,
@@ -119,15 +127,10 @@ impl SlotFile {
 
     fn reserve(&self) -> Result<(), JournalError> {
         let room = 2 * SLOT as u64;
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, room) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP) => self.file.set_len(room).map_err(|e| self.error("reserve", e)),
-            Err(errno) => Err(self.error("reserve", errno)),
+        match self.disk.make(Change::Reserve(&self.file, &self.path, room)) {
+            Err(error) if error.is_unsupported() => self.disk.make(Change::SetLength(&self.file, &self.path, room)),
+            reserved => reserved,
         }
-    }
-
-    fn error(&self, action: &'static str, source: impl Into<std::io::Error>) -> JournalError {
-        JournalError::io(action, &self.path, source)
     }
 
     /// Writes a state, unless a later one is here already; it survives the end of this process, and with `sync` the
@@ -140,12 +143,28 @@ impl SlotFile {
         if snapshot.version > self.version {
             let generation = self.generation + 1;
             let slot = encode(&snapshot.state, generation)?;
-            self.file.write_all_at(&slot, target * SLOT as u64).map_err(|e| self.error("write", e))?;
+            for copy in [0, COPY] {
+                let at = target * SLOT as u64 + copy as u64;
+                self.disk.make(Change::Write(&self.file, &self.path, at, &slot))?;
+            }
             (self.generation, self.version, self.unsynced) = (generation, snapshot.version, true);
         }
-        if sync && self.unsynced {
-            self.file.sync_data().map_err(|e| self.error("sync", e))?;
-            (self.durable, self.unsynced) = (target, false);
+        if sync { self.sync() } else { Ok(()) }
+    }
+
+    /// Whether what was written last may be lost with the power.
+    pub fn unsynced(&self) -> bool {
+        self.unsynced
+    }
+
+    /// Makes the state that was written last survive the loss of power.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        if self.unsynced {
+            self.disk.make(Change::Sync(&self.file, &self.path))?;
+            (self.durable, self.unsynced) = (1 - self.durable, false);
         }
         Ok(())
     }

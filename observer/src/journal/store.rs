@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use zastava_crds::wire::event::LossReason;
 
 use super::{
     CursorName, JournalError, Limits, LossWindow, Stream,
+    clock::Clock,
     cursor::{Extent, Snapshot, State},
+    disk::Disk,
     record::{Record, RecordId},
     seen::Seen,
     segment::Segment,
@@ -42,7 +42,9 @@ pub(super) struct Inner {
     pub boot_id: String,
     // Order of locks: book, then slots. Syncs of data happen under neither.
     pub book: Mutex<Book>,
-    pub slots: Mutex<SlotFile>,
+    pub slots: Arc<Mutex<SlotFile>>,
+    // Taken before either of them.
+    pub syncing: Mutex<()>,
     pub appended: Notify,
     pub dirty: Notify,
 }
@@ -50,6 +52,8 @@ pub(super) struct Inner {
 /// All that is known of the files.
 #[derive(Debug)]
 pub(super) struct Book {
+    pub disk: Disk,
+    pub clock: Clock,
     pub folder: PathBuf,
     pub limits: Limits,
     pub streams: BTreeMap<Stream, Log>,
@@ -61,9 +65,18 @@ pub(super) struct Book {
     pub evictions: u64,
     pub seen: Seen,
     pub counts: Counts,
-    pub stuck: Option<String>,
+    // Why appending, or syncing, failed the last time.
+    pub stuck: Stuck,
+    slots: Arc<Mutex<SlotFile>>,
     version: u64,
     buffer: Vec<u8>,
+}
+
+/// Why the last append and the last sync failed, if they did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stuck {
+    pub append: Option<String>,
+    pub sync: Option<String>,
 }
 
 /// One stream's segments, oldest first.
@@ -90,25 +103,31 @@ pub struct Counts {
     pub syncs: u64,
 }
 
-/// Now, in milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
-}
-
 impl Book {
-    pub fn new(folder: PathBuf, limits: Limits, state: State) -> Self {
+    pub fn new(
+        outside: (Disk, Clock),
+        folder: PathBuf,
+        limits: Limits,
+        slots: Arc<Mutex<SlotFile>>,
+        state: State,
+    ) -> Self {
+        let (disk, clock) = outside;
         Self {
+            disk,
+            clock,
             folder,
             limits,
             streams: BTreeMap::new(),
             state,
             bytes: 0,
             unsynced: 0,
-            folder_dirty: false,
+            // An earlier process may have left names unsynced.
+            folder_dirty: true,
             evictions: 0,
             seen: Seen::default(),
             counts: Counts::default(),
-            stuck: None,
+            stuck: Stuck::default(),
+            slots,
             version: 0,
             buffer: Vec::new(),
         }
@@ -120,8 +139,14 @@ impl Book {
         Snapshot { version: self.version, state: self.state.clone() }
     }
 
+    /// Writes the state.
+    pub fn persist(&mut self, sync: bool) -> Result<(), JournalError> {
+        let snapshot = self.snapshot();
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).write(&snapshot, sync)
+    }
+
     fn append(&mut self, stream: Stream, id: RecordId, payload: &str) -> Result<(), JournalError> {
-        let at_ms = now_ms();
+        let at_ms = self.clock.now_ms();
         let seq = self.streams.entry(stream).or_default().next;
         let mut buffer = std::mem::take(&mut self.buffer);
         Record { seq, at_ms, id, payload }.encode(&mut buffer);
@@ -137,8 +162,9 @@ impl Book {
             if !self.active(stream).is_some_and(|segment| segment.fits(len)) {
                 self.roll(stream)?;
             }
+            let (disk, clock) = (self.disk.clone(), self.clock.clone());
             let Some(segment) = self.active(stream) else { return Err(JournalError::Full) };
-            match segment.write(bytes, at_ms) {
+            match segment.write(&disk, bytes, at_ms, &clock) {
                 Ok(()) => break,
                 // Only where nothing could be preallocated: make room as if the segment had not been made.
                 Err(error) if error.is_full() => self.make_room(stream).map_err(|_| error)?,
@@ -158,9 +184,10 @@ impl Book {
     /// Ends the segment that is written to and begins the next.
     fn roll(&mut self, stream: Stream) -> Result<(), JournalError> {
         let mut freed = 0;
+        let disk = self.disk.clone();
         if let Some(segment) = self.active(stream) {
             let before = segment.size;
-            segment.seal()?;
+            segment.seal(&disk)?;
             freed = before - segment.size;
         }
         self.bytes -= freed;
@@ -172,7 +199,7 @@ impl Book {
         }
         loop {
             let base = self.streams.get(&stream).map_or(0, |log| log.next);
-            match Segment::create(&self.folder, stream, base, size) {
+            match Segment::create(&disk, &self.folder, stream, base, size) {
                 Ok(segment) => {
                     self.bytes += size;
                     self.folder_dirty = true;
@@ -212,10 +239,10 @@ impl Journal {
             Ok(()) => {
                 book.counts.stored += 1;
                 book.seen.insert(stream, id);
-                book.stuck = None;
+                book.stuck.append = None;
             }
             Err(error) => {
-                book.stuck = Some(error.to_string());
+                book.stuck.append = Some(error.to_string());
                 if error.is_full() {
                     outcome = Err(JournalError::Full);
                 }
@@ -223,11 +250,15 @@ impl Journal {
         }
         if matches!(outcome, Err(JournalError::Full)) {
             book.counts.refused += 1;
-            let now = Timestamp::now();
+            let now = book.clock.now();
             book.lose(LossReason::JournalWrite, LossWindow { count: 1, from: now, until: now });
-            self.persist(&mut book, false)?;
-        } else if book.evictions != evictions {
-            self.persist(&mut book, false)?;
+        }
+        // The record's fate is settled, whether or not this can be written: to try it again would count it twice.
+        if (book.evictions != evictions || matches!(outcome, Err(JournalError::Full)))
+            && let Err(error) = book.persist(false)
+        {
+            tracing::error!(%error, category = error.category(), "the journal's losses can't be written");
+            book.stuck.append = Some(error.to_string());
         }
         let ask = book.unsynced >= self.inner.limits.sync_bytes;
         drop(book);
@@ -245,88 +276,14 @@ impl Journal {
     pub fn lose(&self, reason: LossReason, window: LossWindow) -> Result<(), JournalError> {
         let mut book = self.book();
         book.lose(reason, window);
-        self.persist(&mut book, false)?;
+        book.persist(false)?;
         drop(book);
         self.inner.appended.notify_one();
         Ok(())
     }
 
-    /// Writes the state of `book`.
-    pub(super) fn persist(&self, book: &mut Book, sync: bool) -> Result<(), JournalError> {
-        self.write(&book.snapshot(), sync)
-    }
-
-    /// Writes a state, unless a later one has been written.
-    pub(super) fn write(&self, snapshot: &Snapshot, sync: bool) -> Result<(), JournalError> {
-        let mut slots = self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.write(snapshot, sync)
-    }
-
-    /// Makes everything that was appended before the call survive the loss of power.
-    ///
-    /// # Errors
-    /// If the file system refuses; nothing may be acknowledged then.
-    pub fn sync(&self) -> Result<(), JournalError> {
-        let (files, folder, written) = {
-            let mut book = self.book();
-            let mut files = Vec::new();
-            let mut written = Vec::new();
-            for (&stream, log) in &mut book.streams {
-                written.push((stream, log.next));
-                for segment in log.segments.iter_mut().filter(|segment| segment.dirty) {
-                    files.extend(segment.file.clone().map(|file| (file, segment.path.clone())));
-                }
-            }
-            book.unsynced = 0;
-            (files, book.folder_dirty.then(|| book.folder.clone()), written)
-        };
-        for (file, path) in &files {
-            file.sync_data().map_err(|e| JournalError::io("sync", path, e))?;
-        }
-        if let Some(folder) = &folder {
-            let synced = std::fs::File::open(folder).and_then(|file| file.sync_all());
-            synced.map_err(|e| JournalError::io("sync", folder, e))?;
-        }
-        let mut book = self.book();
-        book.counts.syncs += 1;
-        if folder.is_some() {
-            book.folder_dirty = false;
-        }
-        let mut news = false;
-        for (stream, next) in written {
-            news |= book.state.synced.insert(stream, next) != Some(next);
-            let Some(log) = book.streams.get_mut(&stream) else { continue };
-            for segment in log.segments.iter_mut().filter(|segment| segment.extent.end <= next) {
-                segment.dirty = false;
-                if segment.used == segment.size {
-                    segment.release();
-                }
-            }
-        }
-        // Until this is written, damage to the newest records would pass for a write that was cut short.
-        if news { self.persist(&mut book, false) } else { Ok(()) }
-    }
-
-    /// Syncs by time and by bytes until `token` is cancelled, and once more then.
-    pub async fn keep_synced(self, token: CancellationToken) {
-        let interval = self.inner.limits.sync_interval;
-        loop {
-            let last = tokio::select! {
-                () = token.cancelled() => true,
-                () = tokio::time::sleep(interval) => false,
-                () = self.inner.dirty.notified() => false,
-            };
-            let journal = self.clone();
-            let synced =
-                tokio::task::spawn_blocking(move || if journal.book().unsynced > 0 { journal.sync() } else { Ok(()) });
-            if let Ok(Err(error)) = synced.await {
-                tracing::error!(%error, category = error.category(), "the journal can't be synced");
-                self.book().stuck = Some(error.to_string());
-            }
-            if last {
-                return;
-            }
-        }
+    pub(super) fn slots(&self) -> MutexGuard<'_, SlotFile> {
+        self.inner.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for something to read, at most for `patience`.
@@ -350,9 +307,10 @@ impl Journal {
         self.book().state.cursors.get(&cursor).map_or(0, |reader| reader.seq.saturating_sub(1))
     }
 
-    /// Why the last write failed, while none has succeeded since.
+    /// Why the last write or sync failed, while none has succeeded since.
     pub fn stuck(&self) -> Option<String> {
-        self.book().stuck.clone()
+        let stuck = self.book().stuck.clone();
+        stuck.append.or(stuck.sync)
     }
 
     /// Bytes that segments take of the disk.

@@ -5,8 +5,7 @@ use tempfile::TempDir;
 use zastava_crds::wire::event::{LossReason, Severity};
 
 use super::{
-    Appended, Batch, BatchBound, CursorName, Journal, JournalError, Limits, Recovery, Stream, cursor::LossKey,
-    inspect::inspect, slots,
+    Appended, Batch, BatchBound, CursorName, Journal, JournalError, Limits, Recovery, Stream, cursor::LossKey, slots,
 };
 use crate::pipeline::Lane;
 
@@ -32,13 +31,19 @@ pub(super) fn stream(severity: Severity) -> Stream {
     Stream { severity, lane: Lane::from(severity) }
 }
 
+/// Where files that need no disk are made.
+pub(super) fn memory() -> std::path::PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
 pub(super) fn id(n: u64) -> [u8; 16] {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&n.to_le_bytes());
     id
 }
 
-fn put(journal: &Journal, severity: Severity, n: u64) -> Result<Appended, JournalError> {
+pub(super) fn put(journal: &Journal, severity: Severity, n: u64) -> Result<Appended, JournalError> {
     journal.append(stream(severity), id(n), &format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(100)))
 }
 
@@ -46,7 +51,7 @@ pub(super) fn number(payload: &str) -> u64 {
     serde_json::from_str::<serde_json::Value>(payload).unwrap()["n"].as_u64().unwrap()
 }
 
-fn numbers(batch: &Batch) -> Vec<u64> {
+pub(super) fn numbers(batch: &Batch) -> Vec<u64> {
     batch.payloads.iter().map(|payload| number(payload)).collect()
 }
 
@@ -194,98 +199,6 @@ fn limits_that_leave_no_room_are_refused_by_name() {
     assert_eq!(error.to_string(), "journal: totalBytes is 4096: use four times segmentBytes or more");
 }
 
-/// A journal with an acknowledged part, a batch on its way and an open end; what was acknowledged and what remains.
-fn sample(folder: &Path) -> (Vec<u64>, Vec<u64>) {
-    let (journal, _) = open(folder, small());
-    for n in 0..4 {
-        put(&journal, Severity::High, n).unwrap();
-    }
-    let done = journal.begin(READER, BOUND).unwrap().unwrap();
-    journal.acknowledge(READER, done.seq).unwrap();
-    for n in 4..7 {
-        put(&journal, Severity::High, n).unwrap();
-        put(&journal, Severity::Low, n + 100).unwrap();
-    }
-    journal.begin(READER, BOUND).unwrap().unwrap();
-    put(&journal, Severity::High, 7).unwrap();
-    journal.sync().unwrap();
-    (numbers(&done), vec![4, 5, 6, 104, 105, 106, 7])
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-}
-
-fn files(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.collect()
-}
-
-#[test]
-fn a_copy_cut_at_any_byte_opens_with_each_whole_record_once() {
-    let folder = TempDir::new().unwrap();
-    let (_, remaining) = sample(folder.path());
-    for name in files(folder.path()).into_iter().filter(|name| name != slots::FILE) {
-        let whole = fs::read(folder.path().join(&name)).unwrap();
-        let used = whole.iter().rposition(|&byte| byte != 0).unwrap() + 8;
-        for cut in 0..=used.min(whole.len()) {
-            let copied = TempDir::new().unwrap();
-            copy(folder.path(), copied.path());
-            fs::write(copied.path().join(&name), &whole[..cut]).unwrap();
-            let kept = inspect(copied.path()).unwrap().records;
-            let (journal, _) = open(copied.path(), small());
-            let (left, lost) = drain(&journal);
-            let unique: BTreeSet<u64> = left.iter().copied().collect();
-            assert_eq!(unique.len(), left.len(), "{name} cut at {cut}: a record twice");
-            assert!(left.iter().all(|n| remaining.contains(n)), "{name} cut at {cut}: a record from nowhere");
-            assert!(kept <= 11);
-            assert_eq!(left.len() as u64 + lost, 7, "{name} cut at {cut}: synced records vanished uncounted");
-        }
-    }
-}
-
-#[test]
-fn the_cursors_cut_at_any_byte_lose_nothing() {
-    let folder = TempDir::new().unwrap();
-    let (mut all, remaining) = sample(folder.path());
-    all.extend(&remaining);
-    let whole = fs::read(folder.path().join(slots::FILE)).unwrap();
-    for cut in (0..whole.len()).step_by(61) {
-        let copied = TempDir::new().unwrap();
-        copy(folder.path(), copied.path());
-        fs::write(copied.path().join(slots::FILE), &whole[..cut]).unwrap();
-        let (journal, _) = open(copied.path(), small());
-        let (left, _) = drain(&journal);
-        assert!(remaining.iter().all(|n| left.contains(n)), "cut at {cut}");
-        assert!(left.iter().all(|n| all.contains(n)), "cut at {cut}");
-    }
-}
-
-#[test]
-fn any_flipped_bit_is_harmless_or_counted() {
-    let folder = TempDir::new().unwrap();
-    let (_, remaining) = sample(folder.path());
-    for name in files(folder.path()).into_iter().filter(|name| name != slots::FILE) {
-        let whole = fs::read(folder.path().join(&name)).unwrap();
-        let used = whole.iter().rposition(|&byte| byte != 0).unwrap() + 8;
-        for bit in (0..used.min(whole.len()) * 8).step_by(7) {
-            let copied = TempDir::new().unwrap();
-            copy(folder.path(), copied.path());
-            let mut flipped = whole.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            fs::write(copied.path().join(&name), &flipped).unwrap();
-            let (journal, recovery) = open(copied.path(), small());
-            let (left, lost) = drain(&journal);
-            assert!(left.iter().all(|n| remaining.contains(n)), "{name} bit {bit}: a record from nowhere");
-            assert_eq!(left.len() as u64 + lost, 7, "{name} bit {bit}: {recovery:?}");
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 enum Step {
     Append(u8),
@@ -306,7 +219,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..300)
 }
 
-const SEVERITIES: [Severity; 5] = [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+pub(super) const SEVERITIES: [Severity; 5] =
+    [Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
