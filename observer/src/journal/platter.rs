@@ -183,7 +183,9 @@ impl Platter {
             Event::Remove(path) => self.rename(Naming::Unlink(path.clone())),
             Event::RemoveFolder(folder) => {
                 let inside = self.names.keys().filter(|path| path.starts_with(folder)).cloned().collect::<Vec<_>>();
-                inside.into_iter().for_each(|path| self.rename(Naming::Unlink(path)));
+                for path in inside {
+                    self.rename(Naming::Unlink(path));
+                }
             }
             Event::Mark(_) => {}
         }
