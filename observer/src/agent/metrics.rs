@@ -206,6 +206,7 @@ mod tests {
             "zastava_execs_combined_total 1",
             "zastava_not_covered{reason=\"NoBTF\"} 1",
             "zastava_journal_stored_total 1",
+            "zastava_journal_capacity_bytes 134217728",
             "zastava_journal_pending{cursor=\"report\"} 1",
         ] {
             assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");

@@ -37,6 +37,10 @@ impl Collector for Metrics {
         let bytes = ConstGauge::new(i64::try_from(journal.bytes()).unwrap_or(i64::MAX));
         let help = "Bytes of the journal's segments";
         bytes.encode(encoder.encode_descriptor("zastava_journal_bytes", help, None, bytes.metric_type())?)?;
+        let capacity = ConstGauge::new(i64::try_from(journal.capacity()).unwrap_or(i64::MAX));
+        let help = "Bytes that the journal's segments may take";
+        let family = encoder.encode_descriptor("zastava_journal_capacity_bytes", help, None, capacity.metric_type())?;
+        capacity.encode(family)?;
         let help = "Records that a reader of the journal is not done with";
         let kind = prometheus_client::metrics::MetricType::Gauge;
         let mut family = encoder.encode_descriptor("zastava_journal_pending", help, None, kind)?;

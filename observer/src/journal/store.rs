@@ -318,6 +318,11 @@ impl Journal {
         self.book().bytes
     }
 
+    /// Bytes that segments may take.
+    pub fn capacity(&self) -> u64 {
+        self.inner.limits.total_bytes
+    }
+
     /// Counters since the journal was opened.
     pub fn counts(&self) -> Counts {
         self.book().counts
