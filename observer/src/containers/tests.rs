@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use k8s_cri::v1::ContainerEventType;
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 use zastava_crds::digest::DigestKind;
 
@@ -95,9 +99,9 @@ impl Following {
     /// Waits for such a word; those before it.
     async fn until(&mut self, wanted: impl Fn(&Word) -> bool) -> Vec<Word> {
         let mut before = Vec::new();
+        let end = Instant::now() + PATIENCE;
         loop {
-            let word =
-                timeout(PATIENCE, self.words.recv()).await.unwrap_or_else(|_| panic!("only {before:?}")).unwrap();
+            let word = timeout_at(end, self.words.recv()).await.unwrap_or_else(|_| panic!("only {before:?}")).unwrap();
             if wanted(&word) {
                 return before;
             }

@@ -1,9 +1,12 @@
 //! The whole way from a real kernel to a store. Needs root.
 
 mod already;
+mod cases;
+mod cgroups;
 mod classes;
 pub mod ground;
 mod handover;
+mod kept;
 mod libraries;
 mod mapped;
 mod noise;

@@ -7,22 +7,17 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::{
-        Arc, Condvar, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use zastava_crds::wire::{
-    event::{ContainerRef, DriftClass, EventDetail, ExecutedFile, Killed, RuntimeEvent, Severity},
-    sync::Accounting,
-};
+use zastava_crds::wire::{event::ContainerRef, sync::Accounting};
 
-use super::super::{Lane, ObserverConfig, Store, StoreError, identity::Identity, running::Running};
+use super::super::{ObserverConfig, Store, identity::Identity, running::Running};
+pub use super::kept::Kept;
 use crate::{
     containers::Container,
     probe::{Pins, Settings, attach},
@@ -32,96 +27,6 @@ use crate::{
 pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 pub const LIBRARY: &str = "/lib/x86_64-linux-gnu/libc.so.6";
 pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Keeps events in memory, and lets a test wait for them.
-#[derive(Default)]
-pub struct Kept {
-    events: Mutex<Vec<(Lane, RuntimeEvent)>>,
-    came: Condvar,
-    /// It takes nothing.
-    pub stuck: AtomicBool,
-    /// How often it took nothing.
-    pub refused: AtomicUsize,
-}
-
-impl Store for Kept {
-    fn append(&self, lane: Lane, event: &RuntimeEvent) -> Result<(), StoreError> {
-        if self.stuck.load(Ordering::Relaxed) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return Err(StoreError::Unavailable("stuck".into()));
-        }
-        self.events.lock().unwrap().push((lane, event.clone()));
-        self.came.notify_all();
-        Ok(())
-    }
-}
-
-#[derive(Debug)]
-pub struct Drift {
-    pub class: DriftClass,
-    pub severity: Severity,
-    pub killed: Killed,
-    pub would_kill: bool,
-    pub hashed: bool,
-    /// The whole file, for a failure's message.
-    pub file: ExecutedFile,
-    pub interpreter: Option<String>,
-}
-
-impl Kept {
-    /// The library's event about this path.
-    pub fn library(&self, wanted: &str) -> RuntimeEvent {
-        let end = Instant::now() + DEADLINE;
-        let mut events = self.events.lock().unwrap();
-        loop {
-            let is_it = |event: &RuntimeEvent| matches!(&event.detail, EventDetail::Library { file, .. } if file.path == wanted);
-            if let Some((_, event)) = events.iter().find(|(_, event)| is_it(event)) {
-                return event.clone();
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no library {wanted}; there is: {events:#?}");
-            events = self.came.wait_timeout(events, left).unwrap().0;
-        }
-    }
-
-    /// The drift event about this path.
-    pub fn drift(&self, wanted: &str) -> Drift {
-        let end = Instant::now() + DEADLINE;
-        let mut events = self.events.lock().unwrap();
-        loop {
-            let found = events.iter().find_map(|(lane, event)| match &event.detail {
-                EventDetail::Drift { class, file, killed, would_kill, .. } if file.path == wanted => {
-                    assert_eq!(*lane, Lane::from(event.severity));
-                    Some(Drift {
-                        class: *class,
-                        severity: event.severity,
-                        killed: *killed,
-                        would_kill: *would_kill,
-                        hashed: file.sha256.is_some(),
-                        file: file.clone(),
-                        interpreter: file.interpreter.clone(),
-                    })
-                }
-                _ => None,
-            });
-            if let Some(found) = found {
-                return found;
-            }
-            let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no drift of {wanted}; there is: {events:#?}");
-            events = self.came.wait_timeout(events, left).unwrap().0;
-        }
-    }
-
-    pub fn events(&self) -> Vec<(Lane, RuntimeEvent)> {
-        self.events.lock().unwrap().clone()
-    }
-
-    pub fn paths(&self) -> Vec<String> {
-        let path = |event: &RuntimeEvent| event.detail.file().map(|file| file.path.clone());
-        self.events.lock().unwrap().iter().filter_map(|(_, event)| path(event)).collect()
-    }
-}
 
 /// A bpffs, cgroups and layers of its own, all taken away at the end.
 pub struct Ground {
@@ -159,8 +64,13 @@ impl Ground {
         run("mount", &["-t", "overlay", "overlay", "-o", &self.layers(), merged.to_str().unwrap()]);
     }
 
-    /// `None`, with a word why, where it can't be.
+    /// Of the container whose id is this digit again and again. `None`, with a word why, where it can't be.
     pub fn new(id: char) -> Option<Self> {
+        Self::of(&id.to_string().repeat(2))
+    }
+
+    /// The same with two digits again and again: each test has an id of its own, since all run at once.
+    pub fn of(id: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || !Path::new("/sys/kernel/btf/vmlinux").exists() {
             println!("SKIPPED: the probe can be tried by root on a kernel with BTF only");
             return None;
@@ -191,11 +101,11 @@ impl Ground {
         for name in ["work/upper", "work/work", "merged"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let id = id.to_string().repeat(64);
+        let id = id.repeat(32);
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let bases: &[&str] =
             if unified { &["/sys/fs/cgroup"] } else { &["/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"] };
-        let name = format!("zastava-test-{}-{}", std::process::id(), &id[..1]);
+        let name = format!("zastava-test-{}-{}", std::process::id(), &id[..2]);
         let cgroups: Vec<PathBuf> = bases.iter().map(|base| Path::new(base).join(&name)).collect();
         for cgroup in &cgroups {
             fs::create_dir_all(cgroup.join(&id)).unwrap();
@@ -222,31 +132,46 @@ impl Ground {
 
     /// What a shell does to become a process of the container's cgroup.
     pub fn join(&self) -> String {
-        let procs = |cgroup: &PathBuf| format!("echo $$ > {}/cgroup.procs; ", cgroup.join(&self.id).display());
+        self.join_named(&self.id)
+    }
+
+    /// The same for a cgroup of any name, which is made.
+    pub fn join_named(&self, name: &str) -> String {
+        let procs = |cgroup: &PathBuf| {
+            let named = cgroup.join(name);
+            fs::create_dir_all(&named).unwrap();
+            format!("echo $$ > {}/cgroup.procs; ", named.display())
+        };
         self.cgroups.iter().map(procs).collect()
     }
 
-    /// Enters cgroup and mount namespace as a runtime would, and reads commands.
-    pub fn container(&self) -> Inside {
+    /// Enters cgroup and mount namespace as a runtime would, and executes the container's own shell for `line`.
+    fn enter(&self, line: &str) -> Command {
         let join = self.join();
         let folder = self.folder.path().display();
         let layers = self.layers();
         let setup = format!(
             "mount -t overlay overlay -o {layers} {folder}/merged && cd {folder}/merged && \
              mount -t proc proc proc && mount -t tmpfs tmpfs data && mount -t tmpfs tmpfs tmp && \
-             pivot_root . old && exec chroot . /bin/busybox sh -c \
-             'umount -l /old; while read -r line; do eval \"$line\"; echo \"=$?\"; done'"
+             pivot_root . old && exec chroot . /bin/busybox sh -c '{line}'"
         );
         let enter =
             format!("{join} exec unshare --mount --propagation private sh -c '{}'", setup.replace('\'', "'\\''"));
-        let mut child = Command::new("sh")
-            .args(["-ec", &enter])
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-ec", &enter]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    }
+
+    /// A container that does this and ends.
+    pub fn runs_once(&self, line: &str) {
+        let status = self.enter(line).stdin(Stdio::null()).status().unwrap();
+        assert!(status.success(), "{line}: {status}");
+    }
+
+    /// A container that reads commands.
+    pub fn container(&self) -> Inside {
+        let reads = "umount -l /old; while read -r line; do eval \"$line\"; echo \"=$?\"; done";
+        let mut child = self.enter(reads).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut inside = Inside { child, input, output };
         assert_eq!(inside.sh("true"), (0, String::new()));
@@ -302,16 +227,23 @@ impl Drop for Ground {
         }
         let end = Instant::now() + DEADLINE;
         for cgroup in &self.cgroups {
-            let inner = cgroup.join(&self.id);
-            // What the container left running goes with it.
-            while fs::remove_dir(&inner).is_err() && inner.exists() && Instant::now() < end {
-                for pid in fs::read_to_string(inner.join("cgroup.procs")).unwrap_or_default().lines() {
-                    let _ = Command::new("kill").args(["-9", pid]).status();
-                }
-                std::thread::yield_now();
-            }
-            let _ = fs::remove_dir(cgroup);
+            remove(cgroup, end);
         }
+    }
+}
+
+/// A cgroup with those in it. What a container left running goes with it.
+fn remove(cgroup: &Path, end: Instant) {
+    for inner in fs::read_dir(cgroup).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        if inner.is_dir() {
+            remove(&inner, end);
+        }
+    }
+    while fs::remove_dir(cgroup).is_err() && cgroup.exists() && Instant::now() < end {
+        for pid in fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default().lines() {
+            let _ = Command::new("kill").args(["-9", pid]).status();
+        }
+        std::thread::yield_now();
     }
 }
 

@@ -142,3 +142,41 @@ fn no_group_is_begun_while_an_earlier_agents_waits() {
     assert_eq!(worker.ledger.consumed(), ring.end);
     observing.stop();
 }
+
+#[test]
+fn what_waits_for_metadata_is_bounded_in_number_and_time_and_counted() {
+    let Some(ground) = Ground::of("e1") else { return };
+    let store = Arc::new(Kept::default());
+    let observing = ground.observe(&store);
+    observing.rules("1", "Audit", &json!({"action": "Audit"}));
+    let mut ring = Written::new();
+    for number in 0..10 {
+        ring.put(&ground.id, NEW, format!("waits_{number}\0").as_bytes());
+    }
+    let mut worker = ring.worker(&observing, &store);
+    let notes = ring.notes.clone();
+    let dropped = || {
+        let dropped = Book::open(notes.clone()).unwrap().sums().dropped;
+        dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect::<Vec<_>>()
+    };
+    worker.pending_max = 6;
+    worker.turn().unwrap();
+    // The oldest go, each with its reason; the others are not told on a guess.
+    assert_eq!(worker.waiting.len(), 6);
+    assert_eq!(dropped(), [("pending_expired".to_owned(), 4)]);
+    assert_eq!(store.paths(), Vec::<String>::new());
+    // In time: what waited is told, and whose it is.
+    observing.running.shared.register.seen(ground.told(0));
+    worker.turn().unwrap();
+    assert_eq!(worker.waiting.len(), 0);
+    assert_eq!(store.paths(), (4..10).map(|number| format!("/waits_{number}")).collect::<Vec<_>>());
+    // Too late.
+    ring.put(&"0".repeat(64), NEW, b"never\0");
+    worker.pending_age = Duration::ZERO;
+    worker.turn().unwrap();
+    worker.turn().unwrap();
+    assert_eq!(dropped(), [("pending_expired".to_owned(), 5)]);
+    assert_eq!(worker.ledger.consumed(), ring.end);
+    assert_eq!(store.paths().len(), 6);
+    observing.stop();
+}
