@@ -35,6 +35,24 @@ pub struct Charged {
     pub files: u64,
 }
 
+/// Renewals of a count since it was first looked at.
+#[derive(Debug, Default)]
+struct Renewals {
+    last: Option<u64>,
+    seen: u32,
+}
+
+impl Renewals {
+    /// Whether this count was read after the first look: the first renewal may have been on its way then, the second
+    /// was not.
+    fn see(&mut self, count: u64) -> bool {
+        if self.last.replace(count).is_some_and(|last| last != count) {
+            self.seen += 1;
+        }
+        self.seen >= 2
+    }
+}
+
 /// Where a controller accounts for it: version 1 or version 2.
 enum Cgroup {
     Own(PathBuf),
@@ -89,11 +107,16 @@ impl Watched {
         Metrics::of_pod(stage, NAMESPACE, &self.pod)
     }
 
-    /// Waits until its accounts are balanced.
+    /// Waits until its accounts are balanced, as they are now: what it shows is as old as the last renewal, and balanced
+    /// accounts of before the end of a load would leave out the load's end.
     pub async fn balanced(&self, stage: &Stage) -> Result<Metrics> {
+        let mut renewals = Renewals::default();
         until("the accounts are balanced", SOON, async || {
             let metrics = self.metrics(stage)?;
-            Ok(if metrics.balanced() { Seen::There(metrics) } else { Seen::NotYet(format!("{metrics:?}")) })
+            // Each look is an exec on this machine, so each renewal shows.
+            let fresh = renewals.see(metrics.execs().0);
+            let there = fresh && metrics.balanced();
+            Ok(if there { Seen::There(metrics) } else { Seen::NotYet(format!("{metrics:?}")) })
         })
         .await
     }
@@ -158,5 +181,17 @@ impl Watched {
         };
         let (Some(start), Some(first)) = (at("starting"), at("the self-test's record came")) else { return Ok(None) };
         Ok(first.duration_since(start).try_into().ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_of_now_at_the_second_renewal_since_the_first_look() {
+        let mut renewals = Renewals::default();
+        let fresh: Vec<bool> = [5, 5, 6, 6, 8, 8].into_iter().map(|count| renewals.see(count)).collect();
+        assert_eq!(fresh, [false, false, false, false, true, true]);
     }
 }
