@@ -11,7 +11,7 @@ cd "$root"
 export ZASTAVA_CACHE=${ZASTAVA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zastava}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ZASTAVA_CACHE/target}
 cargo_deny_version=0.20.2
-steps=(format licences shell yaml generated docs clippy bans chart)
+steps=(format licences shell yaml generated docs clippy bans chart rules)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -39,6 +39,18 @@ step_shell() {
   local scripts
   mapfile -t scripts < <(git ls-files -- '*.sh' '.ci/run'; git grep -lE '^#!/(usr/)?bin/(env )?(ba)?sh' -- ':!*.sh' ':!.ci/run' ':!*.rs' ':!*.md' || true)
   shellcheck --severity=warning "${scripts[@]}"
+}
+
+# From the package without installing it: that would start a server.
+step_rules() {
+  local promtool=$ZASTAVA_CACHE/promtool/usr/bin/promtool
+  if [ ! -x "$promtool" ]; then
+    mkdir -p "$work/deb" "$ZASTAVA_CACHE/promtool"
+    (cd "$work/deb" && apt-get download -qq prometheus >&2)
+    dpkg-deb --extract "$work"/deb/prometheus_*.deb "$ZASTAVA_CACHE/promtool"
+  fi
+  "$promtool" check rules docs/operations/runtime-prometheus-rules.yaml >&2
+  "$promtool" test rules tests/check/runtime-rules.yaml >&2
 }
 
 step_yaml() {
