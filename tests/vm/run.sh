@@ -80,6 +80,7 @@ mkdir -p "$root/bin"
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$folder/overlay.ko" "$root/overlay.ko"
 programs "$root"
+cc -static -O2 -o "$root/bin/odd" tests/e2e/workload/odd.c
 install -m 755 "$here/init" "$root/init"
 strip --strip-all -o "$root/observer-tests" "$program"
 (cd "$root" && find . -print0 | sort -z | cpio --null --create --format=newc --quiet --owner=0:0 --reproducible) >"$work/initramfs"

@@ -71,6 +71,11 @@ impl Ground {
 
     /// The same with two digits again and again: each test has an id of its own, since all run at once.
     pub fn of(id: &str) -> Option<Self> {
+        Self::of_id(id.repeat(32))
+    }
+
+    /// The same with a whole id of one's own.
+    pub fn of_id(id: String) -> Option<Self> {
         if !rustix::process::geteuid().is_root() || !Path::new("/sys/kernel/btf/vmlinux").exists() {
             println!("SKIPPED: the probe can be tried by root on a kernel with BTF only");
             return None;
@@ -101,11 +106,10 @@ impl Ground {
         for name in ["work/upper", "work/work", "merged"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let id = id.repeat(32);
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         let bases: &[&str] =
             if unified { &["/sys/fs/cgroup"] } else { &["/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"] };
-        let name = format!("zastava-test-{}-{}", std::process::id(), &id[..2]);
+        let name = format!("zastava-test-{}-{}", std::process::id(), &id[..8]);
         let cgroups: Vec<PathBuf> = bases.iter().map(|base| Path::new(base).join(&name)).collect();
         for cgroup in &cgroups {
             fs::create_dir_all(cgroup.join(&id)).unwrap();
