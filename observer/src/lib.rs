@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod containers;
 pub mod drift;
+pub mod facts;
 #[cfg(test)]
 mod fixtures;
 pub mod journal;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use zastava_core::{telemetry, tls};
 use zastava_observer::{
     agent::{self, settings::AgentSettings},
+    facts::{self, ReplayError},
     journal::{
         inspect::{ShowError, inspect, show},
         measure::measure,
@@ -31,6 +32,13 @@ enum Command {
     Journal {
         #[command(subcommand)]
         command: JournalCommand,
+    },
+    /// Prints the runtime facts of recorded events, a line of canonical JSON each, sorted: equal events give equal bytes.
+    /// Ends with 1 if something recorded could not be told.
+    Replay {
+        /// A journal's folder, or a file with what `journal show` printed; those of several nodes in any order.
+        #[arg(required = true)]
+        recordings: Vec<PathBuf>,
     },
     /// Takes the probe out of the kernel: no exec is seen, and none killed, from then on.
     Unpin {
@@ -72,6 +80,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().command {
         None => run().map(|()| ExitCode::SUCCESS),
         Some(Command::Journal { command }) => journal(&command),
+        Some(Command::Replay { recordings }) => replay(&recordings),
         Some(Command::Unpin { bpffs }) => {
             Pins::new(&bpffs).remove().with_context(|| format!("can't unpin {}", bpffs.display()))?;
             Ok(ExitCode::SUCCESS)
@@ -125,4 +134,25 @@ fn journal(command: &JournalCommand) -> anyhow::Result<ExitCode> {
         }
     };
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn replay(recordings: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    match facts::replay(recordings, std::io::stdout().lock()) {
+        // Whoever reads has seen enough.
+        Err(ReplayError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        told => {
+            let untold = told?;
+            if untold.is_empty() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            eprintln!(
+                "not told: {} unreadable records, {} uses in containers without a known image digest, {} uses of files beyond the bound of {}",
+                untold.unreadable,
+                untold.without_image,
+                untold.truncated,
+                facts::MAX_FACTS
+            );
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }

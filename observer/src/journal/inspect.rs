@@ -102,21 +102,42 @@ impl ShowError {
 /// If the journal can't be read, or nobody takes the lines.
 pub fn show(folder: &Path, mut out: impl Write) -> Result<u64, ShowError> {
     let mut damages = 0;
-    for (_, base, path) in segments(folder)? {
-        let stream = path.file_name().and_then(|name| segment::parse_name(name.to_str()?)).map(|(stream, _)| stream);
+    walk(folder, |found| {
+        match found.and_then(|(stream, record)| shown(stream, &record)) {
+            Some(line) => out.write_all(line.as_bytes())?,
+            None => damages += 1,
+        }
+        Ok::<(), ShowError>(())
+    })?;
+    out.flush()?;
+    Ok(damages)
+}
+
+/// Gives `visit` the payload of every undamaged record of `folder`, and nothing for each stretch of damage.
+///
+/// # Errors
+/// If the journal can't be read, and what `visit` says.
+pub fn payloads<E: From<JournalError>>(
+    folder: &Path,
+    mut visit: impl FnMut(Option<&str>) -> Result<(), E>,
+) -> Result<(), E> {
+    walk(folder, |found| visit(found.map(|(_, record)| record.payload)))
+}
+
+fn walk<E: From<JournalError>>(
+    folder: &Path,
+    mut visit: impl FnMut(Option<(Stream, Record<'_>)>) -> Result<(), E>,
+) -> Result<(), E> {
+    for (stream, base, path) in segments(folder)? {
         let bytes = segment::read(&path).map_err(|e| JournalError::io("read", &path, e))?;
         for found in Scan::new(&bytes, base) {
-            match (found, stream) {
-                (Found::Record(record, _), Some(stream)) => match shown(stream, &record) {
-                    Some(line) => out.write_all(line.as_bytes())?,
-                    None => damages += 1,
-                },
-                _ => damages += 1,
+            match found {
+                Found::Record(record, _) => visit(Some((stream, record)))?,
+                Found::Damage | Found::Torn => visit(None)?,
             }
         }
     }
-    out.flush()?;
-    Ok(damages)
+    Ok(())
 }
 
 /// A record's line; the event stands in it byte by byte as it will be sent.
