@@ -11,7 +11,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
-pub use decide::{Decision, Subject};
+pub use decide::{Decision, Subject, spelled};
 pub use image::canonical;
 pub use kernel::Kernel;
 pub use register::{Lookup, Register};

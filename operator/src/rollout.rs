@@ -5,6 +5,7 @@
 mod apply;
 mod build;
 mod converge;
+mod globs;
 mod installation;
 mod live;
 mod replicas;

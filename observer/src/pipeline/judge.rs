@@ -16,7 +16,7 @@ use crate::{
         mapping::Mapping,
         record::{ExecRecord, flags},
     },
-    rules::{Decision, Policy, Subject},
+    rules::{Decision, Policy, Subject, spelled},
 };
 
 /// Judges records of known containers.
@@ -40,9 +40,10 @@ impl Judge {
         if let Some(event) = self.drift(record, container, policies, located) {
             return Some(event);
         }
-        // A name that was given to exec may be a link: busybox has many.
-        let names = [Some(path.as_str()), Some(record.path.as_str()), Some(record.filename.as_str())];
-        let (rule, by) = names.into_iter().flatten().find_map(|path| Decision::on_process(policies, path))?;
+        // A name that was given to exec may be a link: busybox has many. So may the one that a script gives.
+        let given = spelled(&record.filename);
+        let interpreted = spelled(record.interpreter.as_deref().unwrap_or_default());
+        let (rule, by) = Decision::on_process(policies, &[&path, &record.path, &given, &interpreted])?;
         let mut located = self.examiner.locate(record, container);
         located.class = None;
         let mut file = located.file;

@@ -4,6 +4,7 @@ mod already;
 mod cases;
 mod cgroups;
 mod classes;
+mod denied;
 mod evasions;
 pub mod ground;
 mod handover;

@@ -6,19 +6,27 @@ use globset::{Candidate, GlobBuilder, GlobSet, GlobSetBuilder};
 
 /// Globs on paths: `*` stays within one component. A pattern that is none is told and left out.
 pub fn globs<'a>(patterns: impl IntoIterator<Item = &'a String>, policy: &str) -> GlobSet {
+    numbered(patterns, policy).0
+}
+
+/// The same, and the pattern that each number of a match stands for: what is left out has none.
+pub fn numbered<'a>(patterns: impl IntoIterator<Item = &'a String>, policy: &str) -> (GlobSet, Vec<String>) {
     let mut set = GlobSetBuilder::new();
+    let mut usable = Vec::new();
     for pattern in patterns {
         match GlobBuilder::new(pattern).literal_separator(true).backslash_escape(false).build() {
             Ok(glob) => {
                 set.add(glob);
+                usable.push(pattern.clone());
             }
             Err(error) => tracing::error!(%error, policy, "a glob of the policy can't be used"),
         }
     }
-    set.build().unwrap_or_else(|error| {
+    let set = set.build().unwrap_or_else(|error| {
         tracing::error!(%error, policy, "the globs of the policy can't be used");
         GlobSet::empty()
-    })
+    });
+    (set, usable)
 }
 
 /// What a policy's `drift.allow` allows.

@@ -1,13 +1,16 @@
 //! What policies say of one exec.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use zastava_crds::{
     policy::KillClass,
     wire::event::{DriftClass, PolicyRef},
 };
 
-use super::Policy;
+use super::{Policy, set::Processes};
+
+/// Different globs that one event names.
+const MAX_RULES: usize = 4;
 
 /// What was executed, as far as rules care.
 #[derive(Clone, Copy, Debug)]
@@ -81,21 +84,49 @@ impl Decision {
         by
     }
 
-    /// On a process of the image's own content: the glob that denies it, and by whom.
-    pub fn on_process(policies: &[Arc<Policy>], path: &str) -> Option<(String, Vec<PolicyRef>)> {
-        let mut rule = None;
-        let mut by = Vec::new();
-        for policy in policies {
-            let Some(processes) = &policy.processes else { continue };
-            let Some(pattern) = processes.deny.matches(path).first().and_then(|at| processes.patterns.get(*at)) else {
-                continue;
-            };
-            if !processes.allow.is_match(path) {
-                rule.get_or_insert_with(|| pattern.clone());
-                by.push(policy.reference.clone());
+    /// On a process by all names it has: the globs that deny it, and by whom. An allowed name is allowed for itself: a
+    /// link can't lend its name to the file that it leads to.
+    pub fn on_process(policies: &[Arc<Policy>], names: &[&str]) -> Option<(String, Vec<PolicyRef>)> {
+        let mut by: Vec<(&PolicyRef, &str)> = policies
+            .iter()
+            .filter_map(|policy| Some((&policy.reference, policy.processes.as_ref()?.denies(names)?)))
+            .collect();
+        by.sort();
+        let mut rules: Vec<&str> = Vec::new();
+        for (_, rule) in &by {
+            if rules.len() < MAX_RULES && !rules.contains(rule) {
+                rules.push(rule);
             }
         }
-        by.sort();
-        rule.map(|rule| (rule, by))
+        (!rules.is_empty()).then(|| (rules.join(" and "), by.into_iter().map(|(policy, _)| policy.clone()).collect()))
     }
+}
+
+impl Processes {
+    /// The glob that denies one of these names.
+    fn denies(&self, names: &[&str]) -> Option<&str> {
+        names.iter().filter(|name| !self.allow.is_match(name)).find_map(|name| {
+            let first = *self.deny.matches(name).first()?;
+            self.patterns.get(first).map(String::as_str)
+        })
+    }
+}
+
+/// A name as it leads through folders: without `.`, `..` and empty parts, so that no spelling escapes a glob. A relative
+/// name has unknown folders before it and stays as it is.
+pub fn spelled(name: &str) -> Cow<'_, str> {
+    if !name.starts_with('/') || !name.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
+        return Cow::Borrowed(name);
+    }
+    let mut parts = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    Cow::Owned(format!("/{}", parts.join("/")))
 }

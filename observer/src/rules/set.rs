@@ -12,7 +12,7 @@ use zastava_crds::{
 };
 
 use super::{
-    allow::{Allow, globs},
+    allow::{Allow, globs, numbered},
     image,
     select::selects,
 };
@@ -48,7 +48,7 @@ pub struct Drift {
 /// A policy's word on processes.
 #[derive(Debug)]
 pub struct Processes {
-    /// Denied paths, as written.
+    /// Denied paths that could be compiled, as written.
     pub patterns: Vec<String>,
     /// The same, compiled, in the same order.
     pub deny: GlobSet,
@@ -89,10 +89,9 @@ impl Rules {
                 enforced: rules.mode == Mode::Enforce,
                 drift,
                 libraries: (rules.libraries == Libraries::Audit).then(|| Allow::new(&rules.drift.allow, name)),
-                processes: processes.map(|processes| Processes {
-                    patterns: processes.deny.clone(),
-                    deny: globs(&processes.deny, name),
-                    allow: globs(&processes.allow, name),
+                processes: processes.map(|processes| {
+                    let (deny, patterns) = numbered(&processes.deny, name);
+                    Processes { patterns, deny, allow: globs(&processes.allow, name) }
                 }),
             })
         });

@@ -143,15 +143,119 @@ fn copied_up_files_die_for_changed_content_alone() {
     assert_eq!(super::kernel::compile(&policies).0.kill, 0);
 }
 
+fn denying(name: &str, processes: &serde_json::Value) -> serde_json::Value {
+    let mut policy = policy(name, "Audit", &json!({"action": "Off"}));
+    policy["processes"] = processes.clone();
+    policy
+}
+
+fn denied(policies: &[serde_json::Value], names: &[&str]) -> Option<(String, Vec<String>)> {
+    let policies = Rules::new(&rule_set("1", policies)).unwrap().of(&container('a', "busybox"));
+    let (rule, by) = Decision::on_process(&policies, names)?;
+    Some((rule, by.into_iter().map(|policy| policy.name).collect()))
+}
+
 #[test]
 fn denied_processes_name_their_glob() {
-    let mut with = policy("p", "Audit", &json!({"action": "Audit"}));
-    with["processes"] = json!({"deny": ["**/nc", "/usr/bin/*sh"], "allow": ["/usr/bin/ash"]});
-    let policies = Rules::new(&rule_set("1", &[with])).unwrap().of(&container('a', "busybox"));
-    assert_eq!(Decision::on_process(&policies, "/opt/x/nc").unwrap().0, "**/nc");
-    assert_eq!(Decision::on_process(&policies, "/usr/bin/bash").unwrap().0, "/usr/bin/*sh");
-    assert!(Decision::on_process(&policies, "/usr/bin/ash").is_none());
-    assert!(Decision::on_process(&policies, "/usr/bin/x/sh").is_none());
+    let policy = [denying("p", &json!({"deny": ["**/nc", "/usr/bin/*sh"], "allow": ["/usr/bin/ash"]}))];
+    assert_eq!(denied(&policy, &["/opt/x/nc"]).unwrap().0, "**/nc");
+    assert_eq!(denied(&policy, &["/usr/bin/bash"]).unwrap().0, "/usr/bin/*sh");
+    assert!(denied(&policy, &["/usr/bin/ash"]).is_none());
+    assert!(denied(&policy, &["/usr/bin/x/sh"]).is_none());
+}
+
+#[test]
+fn a_glob_that_is_none_takes_no_other_globs_number() {
+    let policy = [denying("p", &json!({"deny": ["/a[b", "**/nc"]}))];
+    assert_eq!(denied(&policy, &["/bin/nc"]).unwrap().0, "**/nc");
+}
+
+#[test]
+fn every_policy_that_denies_a_process_by_any_name_is_named_with_its_glob() {
+    let policies = [
+        denying("links", &json!({"deny": ["**/sh"]})),
+        denying("files", &json!({"deny": ["**/busybox"], "allow": ["/bin/sh"]})),
+        denying("neither", &json!({"deny": ["**/nc"]})),
+    ];
+    let (rule, by) = denied(&policies, &["/bin/busybox", "/bin/sh"]).unwrap();
+    assert_eq!((rule.as_str(), by), ("**/busybox and **/sh", vec!["files".to_owned(), "links".to_owned()]));
+    let (rule, by) = denied(&policies, &["/bin/busybox", "/bin/true"]).unwrap();
+    assert_eq!((rule.as_str(), by), ("**/busybox", vec!["files".to_owned()]));
+    assert_eq!(denied(&policies, &["/bin/true"]), None);
+}
+
+#[test]
+fn names_are_read_as_they_lead_through_folders() {
+    for (name, expected) in [
+        ("/usr/bin/nc", "/usr/bin/nc"),
+        ("//usr/./bin//nc", "/usr/bin/nc"),
+        ("/usr/lib/../bin/nc", "/usr/bin/nc"),
+        ("/../../bin/nc", "/bin/nc"),
+        ("/bin/..nc", "/bin/..nc"),
+        ("./nc", "./nc"),
+        ("", ""),
+    ] {
+        assert_eq!(spelled(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_example_tells_of_shells_and_package_managers() {
+    let example = include_str!("../../../docs/examples/shells.yaml");
+    let example: zastava_crds::policy::ZastavaPolicy = serde_saphyr::from_str(example).unwrap();
+    let policy = [denying("shells", &json!(example.spec.runtime.unwrap().processes.unwrap()))];
+    for names in [
+        &["/bin/sh"][..],
+        &["/bin/busybox", "/bin/sh"],
+        &["/bin/busybox", "sh"],
+        &["/bin/busybox", "/tmp/link"],
+        &["/usr/bin/dash", "/bin/sh"],
+        &["/usr/bin/bash"],
+        &["/sbin/apk"],
+        &["/usr/bin/apt-get"],
+        &["/usr/bin/microdnf"],
+        &["/usr/local/lib/python3.12/site-packages/x", "/usr/local/bin/pip3.12"],
+        &["/app/tool", "/app/tool", "/app/tool", "/bin/sh"],
+    ] {
+        assert!(denied(&policy, names).is_some(), "{names:?}");
+    }
+    for names in [&["/app/server"][..], &["/usr/bin/python3.12"], &["/usr/bin/sha256sum"], &["/usr/bin/ssh"]] {
+        assert_eq!(denied(&policy, names), None, "{names:?}");
+    }
+}
+
+#[test]
+fn while_rules_change_old_or_new_ones_hold_and_never_none() {
+    let kernel = Arc::new(FakeKernel::default());
+    let register = Register::new(kernel.clone(), || {}).unwrap();
+    let id = "a".repeat(64);
+    let key = id_key(&id).unwrap();
+    let sets = ["old", "new"].map(|name| rule_set(name, &[denying(name, &json!({"deny": ["**/nc"]}))]));
+    register.set_rules(&sets[0]);
+    register.listed(vec![container('a', "busybox")]);
+    let seen = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    std::thread::scope(|scope| {
+        let judge = scope.spawn(|| {
+            while seen.iter().any(|count| count.load(Ordering::Relaxed) < 100) {
+                let Lookup::Known(_, policies) = register.lookup(&id) else { panic!("no rules are known") };
+                assert_eq!(policies.len(), 1);
+                let (_, by) = Decision::on_process(&policies, &["/bin/nc"]).unwrap();
+                seen[usize::from(by[0].name == "new")].fetch_add(1, Ordering::Relaxed);
+                let rules = kernel.rules.lock().unwrap().get(&key).copied();
+                assert_eq!(rules.unwrap().flags, rule_flags::EVERY_EXEC);
+            }
+        });
+        let mut turn = 0;
+        while !judge.is_finished() {
+            turn += 1;
+            register.set_rules(&sets[turn % 2]);
+            if turn % 8 == 0 {
+                register.listed(vec![container('a', "busybox")]);
+            }
+            std::thread::yield_now();
+        }
+        judge.join().unwrap();
+    });
 }
 
 #[test]

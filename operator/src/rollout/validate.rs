@@ -13,7 +13,7 @@ use zastava_crds::{
 };
 use zastava_verify::requirement;
 
-use super::installation::Installation;
+use super::{globs, installation::Installation};
 use crate::policy::Scope;
 
 /// Why a policy is not in force at either end.
@@ -40,6 +40,9 @@ pub fn in_force(policy: &ZastavaPolicy) -> Result<(), Refusal> {
     }
     // The API server would refuse a configuration with a bad selector, and with it every other policy.
     if let Err(error) = Scope::new(&policy.spec.match_) {
+        return Err(Refusal::Invalid(error.to_string()));
+    }
+    if let Some(Err(error)) = policy.spec.runtime.as_ref().map(globs::check) {
         return Err(Refusal::Invalid(error.to_string()));
     }
     // No schema can say which conditions compile, and which base images can be shown.
@@ -237,6 +240,8 @@ pub(super) mod tests {
     fn refusals_name_the_field_or_the_rule() {
         let unsupported = policy("a", &serde_json::json!({"runtime": {}, "scan": {"on": ["Posture"]}}));
         assert_eq!(in_force(&unsupported).unwrap_err(), Refusal::NotSupported(vec!["spec.scan.on: Posture".into()]));
+        let bad = policy("bad", &serde_json::json!({"runtime": {"processes": {"deny": ["/a[b"]}}}));
+        assert!(matches!(in_force(&bad), Err(Refusal::Invalid(why)) if why.contains("spec.runtime.processes.deny")));
         let Refusal::Invalid(message) = in_force(&policy("a", &serde_json::json!({}))).unwrap_err() else {
             panic!("an empty policy is invalid")
         };

@@ -14,7 +14,10 @@ use std::{
 
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use zastava_crds::wire::{event::ContainerRef, sync::Accounting};
+use zastava_crds::wire::{
+    event::ContainerRef,
+    sync::{Accounting, RuleSet},
+};
 
 use super::super::{ObserverConfig, Store, identity::Identity, running::Running};
 pub use super::kept::Kept;
@@ -252,6 +255,15 @@ fn remove(cgroup: &Path, end: Instant) {
 }
 
 /// The container's first process.
+/// The rule set of one policy that denies these processes, and judges no drift.
+pub fn denying(policy: &str, deny: &[&str]) -> RuleSet {
+    let set = json!({"hash": policy, "namespaces": {"shop": {}}, "policies": [{
+        "policy": {"name": policy, "uid": policy, "hash": "h"}, "mode": "Audit", "drift": {"action": "Off"},
+        "libraries": "Off", "processes": {"deny": deny},
+    }]});
+    serde_json::from_value(set).unwrap()
+}
+
 pub struct Inside {
     pub child: Child,
     input: ChildStdin,
@@ -299,6 +311,11 @@ impl Observing {
             "processes": {"deny": ["**/chroot"]},
         }]});
         self.running.shared.register.set_rules(&serde_json::from_value(set).unwrap());
+    }
+
+    /// One policy that denies these processes, and judges no drift.
+    pub fn denies(&self, policy: &str, deny: &[&str]) {
+        self.running.shared.register.set_rules(&denying(policy, deny));
     }
 
     pub fn at_rest(&self) -> Accounting {
