@@ -236,7 +236,7 @@ fn while_rules_change_old_or_new_ones_hold_and_never_none() {
     let seen = [AtomicUsize::new(0), AtomicUsize::new(0)];
     std::thread::scope(|scope| {
         let judge = scope.spawn(|| {
-            while seen.iter().any(|count| count.load(Ordering::Relaxed) < 100) {
+            while seen.iter().any(|count| count.load(Ordering::Relaxed) < 2_000) {
                 let Lookup::Known(_, policies) = register.lookup(&id) else { panic!("no rules are known") };
                 assert_eq!(policies.len(), 1);
                 let (_, by) = Decision::on_process(&policies, &["/bin/nc"]).unwrap();
