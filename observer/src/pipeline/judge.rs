@@ -42,8 +42,8 @@ impl Judge {
         }
         // A name that was given to exec may be a link: busybox has many. So may the one that a script gives.
         let given = spelled(&record.filename);
-        let interpreted = spelled(record.interpreter.as_deref().unwrap_or_default());
-        let (rule, by) = Decision::on_process(policies, &[&path, &record.path, &given, &interpreted])?;
+        let in_script = spelled(record.interpreter.as_deref().unwrap_or_default());
+        let (rule, by) = Decision::on_process(policies, &[&path, &record.path, &given, &in_script])?;
         let mut located = self.examiner.locate(record, container);
         located.class = None;
         let mut file = located.file;
