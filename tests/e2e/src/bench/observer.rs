@@ -7,10 +7,11 @@ mod watched;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
 use kube::Api;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use serde_json::json;
+use tokio::sync::mpsc;
 use zastava_crds::finding::RuntimeFinding;
 
 use self::page::{Figures, Load, Loss};
@@ -186,7 +187,16 @@ async fn under_load(scene: &Scene<'_>, figures: &mut Figures) -> Result<()> {
 /// From the exec of a dropped program, as the kernel stamped it, to its finding as a watcher of the API server sees it.
 async fn findings(scene: &Scene<'_>) -> Result<Vec<f64>> {
     let api = Api::<RuntimeFinding>::namespaced(scene.client().clone(), scene.namespace());
-    let mut watch = watcher(api, watcher::Config::default()).default_backoff().touched_objects().boxed();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    // A task of its own: while a shell in the pod is waited for, nobody would look at the clock.
+    let watching = tokio::spawn(async move {
+        let mut watch = watcher(api, watcher::Config::default()).default_backoff().touched_objects().boxed();
+        while let Some(finding) = watch.next().await {
+            let Ok(finding) = finding else { continue };
+            let Some(first) = finding.status.and_then(|status| status.first_seen) else { continue };
+            let _ = tell.send((finding.spec.subject, jiff::Timestamp::now().duration_since(first.0)));
+        }
+    });
     let mut took = Vec::new();
     // Findings of an earlier run may be there.
     let run = jiff::Timestamp::now().as_second();
@@ -194,10 +204,9 @@ async fn findings(scene: &Scene<'_>) -> Result<Vec<f64>> {
         let path = format!("/tmp/finding-{run}-{n}");
         scene.shell(NAME, &format!("cp /usr/bin/nothing {path} && echo {path} >>{path} && {path}"))?.stdout()?;
         let seen = tokio::time::timeout(SOON, async {
-            while let Some(finding) = watch.try_next().await.map_err(|error| Error::Invalid(error.to_string()))? {
-                let first = finding.status.as_ref().and_then(|status| status.first_seen.as_ref());
-                if let Some(first) = first.filter(|_| finding.spec.subject == path) {
-                    return Ok(jiff::Timestamp::now().duration_since(first.0));
+            while let Some((subject, after)) = told.recv().await {
+                if subject == path {
+                    return Ok(after);
                 }
             }
             Err(Error::Invalid("the watch ended".into()))
@@ -205,6 +214,7 @@ async fn findings(scene: &Scene<'_>) -> Result<Vec<f64>> {
         let seen = seen.await.map_err(|_| Error::Invalid(format!("no finding of {path} within {SOON:?}")))??;
         took.push(seen.as_secs_f64() * 1e3);
     }
+    watching.abort();
     Ok(took)
 }
 
