@@ -184,7 +184,7 @@ async fn under_load(scene: &Scene<'_>, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// From the exec of a dropped program, as the kernel stamped it, to its finding as a watcher of the API server sees it.
+/// From just before the exec of a dropped program to its finding as a watcher of the API server sees it.
 async fn findings(scene: &Scene<'_>) -> Result<Vec<f64>> {
     let api = Api::<RuntimeFinding>::namespaced(scene.client().clone(), scene.namespace());
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -193,8 +193,9 @@ async fn findings(scene: &Scene<'_>) -> Result<Vec<f64>> {
         let mut watch = watcher(api, watcher::Config::default()).default_backoff().touched_objects().boxed();
         while let Some(finding) = watch.next().await {
             let Ok(finding) = finding else { continue };
-            let Some(first) = finding.status.and_then(|status| status.first_seen) else { continue };
-            let _ = tell.send((finding.spec.subject, jiff::Timestamp::now().duration_since(first.0)));
+            if finding.status.is_some() {
+                let _ = tell.send((finding.spec.subject, jiff::Timestamp::now().as_nanosecond()));
+            }
         }
     });
     let mut took = Vec::new();
@@ -202,17 +203,21 @@ async fn findings(scene: &Scene<'_>) -> Result<Vec<f64>> {
     let run = jiff::Timestamp::now().as_second();
     for n in 0..FINDINGS {
         let path = format!("/tmp/finding-{run}-{n}");
-        scene.shell(NAME, &format!("cp /usr/bin/nothing {path} && echo {path} >>{path} && {path}"))?.stdout()?;
+        let line = format!("cp /usr/bin/nothing {path} && echo {path} >>{path} && exec /usr/bin/execs at {path}");
+        let said = scene.shell(NAME, &line)?.stdout()?;
+        let executed: i128 =
+            said.trim().parse().map_err(|_| Error::Invalid(format!("{path} was executed at {said:?}")))?;
         let seen = tokio::time::timeout(SOON, async {
-            while let Some((subject, after)) = told.recv().await {
+            while let Some((subject, at)) = told.recv().await {
                 if subject == path {
-                    return Ok(after);
+                    return Ok(at - executed);
                 }
             }
             Err(Error::Invalid("the watch ended".into()))
         });
         let seen = seen.await.map_err(|_| Error::Invalid(format!("no finding of {path} within {SOON:?}")))??;
-        took.push(seen.as_secs_f64() * 1e3);
+        #[allow(clippy::cast_precision_loss, reason = "some seconds in nanoseconds")]
+        took.push(seen as f64 / 1e6);
     }
     watching.abort();
     Ok(took)
