@@ -73,7 +73,7 @@ pub async fn run(cluster: &str, rounds: usize, page: &Path) -> Result<()> {
     scene.remove_policy().await?;
     let image = Workload::push_for_timing(&stage, NAME)?;
     scene.forget(NAME).await?;
-    scene.run(NAME, &image.reference().tagged()).await?;
+    scene.run(NAME, &image.reference().pinned()).await?;
     Watched::gone(scene.client()).await?;
     let mut figures = Figures::default();
     for round in 0..rounds {
@@ -225,8 +225,8 @@ async fn findings(scene: &Scene<'_>) -> Result<Vec<f64>> {
 
 /// Beside many containers in which nothing happens.
 async fn idle(scene: &Scene<'_>, image: &Workload<'_>, figures: &mut Figures) -> Result<()> {
-    let mut pod = scene.pod("many", &image.reference().tagged());
-    let one = |n: usize| json!({"name": format!("c{n}"), "image": image.reference().tagged()});
+    let mut pod = scene.pod("many", &image.reference().pinned());
+    let one = |n: usize| json!({"name": format!("c{n}"), "image": image.reference().pinned()});
     pod["spec"]["containers"] = (0..CONTAINERS).map(one).collect();
     scene.forget("many").await?;
     scene.create(pod).await?.taken()?;
