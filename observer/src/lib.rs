@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 pub mod agent;
+pub mod confine;
 pub mod containers;
 pub mod drift;
 pub mod facts;

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use zastava_core::{telemetry, tls};
 use zastava_observer::{
     agent::{self, settings::AgentSettings},
+    confine::confine,
     facts::{self, ReplayError},
     journal::{
         inspect::{ShowError, inspect, show},
@@ -91,6 +92,8 @@ fn main() -> anyhow::Result<ExitCode> {
 /// The agent. Two threads do: nearly all of the time is the kernel's, and each thread more is memory.
 fn run() -> anyhow::Result<()> {
     telemetry::init("observer")?;
+    // While there is one thread: a filter holds for those that come after.
+    confine().inspect_err(|error| tracing::error!(%error, category = error.category(), "the observer ends"))?;
     tls::install_provider()?;
     let settings = AgentSettings::read(|name| std::env::var(name).ok())
         .inspect_err(|error| tracing::error!(%error, category = error.category(), "settings can't be used"))?;

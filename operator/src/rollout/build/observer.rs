@@ -8,7 +8,7 @@ use k8s_openapi::{
         apps::v1::{DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
         core::v1::{
             AppArmorProfile, Capabilities, Container, HostPathVolumeSource, PodSecurityContext, PodSpec,
-            PodTemplateSpec, SeccompProfile, SecurityContext, Volume, VolumeMount,
+            PodTemplateSpec, SELinuxOptions, SeccompProfile, SecurityContext, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -55,6 +55,8 @@ pub(super) fn build(installation: &Installation, plan: &Plan, owner: &OwnerRefer
             seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
             // The default profile hides the /proc of confined pods.
             app_armor_profile: Some(AppArmorProfile { type_: "Unconfined".to_owned(), localhost_profile: None }),
+            // The type of containers that look at others: with the usual one, runtime socket and /proc are out of reach.
+            se_linux_options: Some(SELinuxOptions { type_: Some("spc_t".to_owned()), ..SELinuxOptions::default() }),
             ..PodSecurityContext::default()
         }),
         containers: vec![container(installation, plan, mounts)],

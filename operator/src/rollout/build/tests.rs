@@ -157,6 +157,10 @@ fn the_observer_asks_for_what_the_reviewed_list_says_and_no_token_of_the_api() {
     let pod = template(&plan(Vec::new())).spec.unwrap();
     assert_eq!((pod.host_pid, pod.host_network, pod.host_ipc), (Some(true), None, None));
     assert_eq!(pod.automount_service_account_token, Some(false));
+    let around = pod.security_context.clone().unwrap();
+    assert_eq!(around.se_linux_options.unwrap().type_.unwrap(), "spc_t");
+    assert_eq!(around.app_armor_profile.unwrap().type_, "Unconfined");
+    assert_eq!(around.seccomp_profile.unwrap().type_, "RuntimeDefault");
     let security = pod.containers[0].security_context.clone().unwrap();
     assert_eq!((security.privileged, security.allow_privilege_escalation), (Some(false), Some(false)));
     assert_eq!(security.read_only_root_filesystem, Some(true));
