@@ -7,9 +7,12 @@ use prometheus_client::{
     registry::Registry,
 };
 use serde_json::{Value, json};
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tokio::sync::watch;
-use zastava_crds::wire::sync::{CoverageReason, NodeStatus, RuleSet};
+use zastava_crds::wire::{
+    event::LossReason,
+    sync::{CoverageReason, NodeStatus, RuleSet},
+};
 
 use super::Board;
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
     sink::SinkMetrics,
 };
 
-const REASONS: [CoverageReason; 7] = [
+const REASONS: [CoverageReason; 10] = [
     CoverageReason::NoBTF,
     CoverageReason::ProbeRefused,
     CoverageReason::ProbeDetached,
@@ -27,7 +30,15 @@ const REASONS: [CoverageReason; 7] = [
     CoverageReason::JournalStuck,
     CoverageReason::LibrariesRefused,
     CoverageReason::Sandboxed,
+    CoverageReason::NonOverlayRoot,
+    CoverageReason::Unarmed,
+    CoverageReason::MayNotKill,
 ];
+
+/// Ends of an exec that is lost. All are told from the start: of a series that begins with its first loss nobody would
+/// see it grow.
+const LOST: [LossReason; 4] =
+    [LossReason::RingFull, LossReason::Recursion, LossReason::PendingExpired, LossReason::JournalWrite];
 
 #[derive(Debug)]
 struct Node {
@@ -89,8 +100,10 @@ impl Collector for Node {
         ConstCounter::new(accounting.combined).encode(family)?;
         let help = "Execs that were lost, by reason";
         let mut family = encoder.encode_descriptor("zastava_execs_dropped", help, None, MetricType::Counter)?;
-        for (reason, count) in &accounting.dropped {
-            ConstCounter::new(*count).encode(family.encode_family(&[("reason", reason.as_str())])?)?;
+        let mut dropped: BTreeMap<&str, u64> = LOST.iter().map(|reason| (reason.into(), 0)).collect();
+        dropped.extend(accounting.dropped.iter().map(|(reason, count)| (reason.as_str(), *count)));
+        for (reason, count) in dropped {
+            ConstCounter::new(count).encode(family.encode_family(&[("reason", reason)])?)?;
         }
         let help = "Executable mappings that were seen for policies that ask for libraries, by what became of them";
         let mut family = encoder.encode_descriptor("zastava_mappings", help, None, MetricType::Counter)?;
@@ -120,11 +133,11 @@ impl Collector for Node {
         for (level, pods) in [("full", coverage.full), ("partial", coverage.partial), ("none", coverage.none)] {
             gauge(u64::from(pods)).encode(family.encode_family(&[("coverage", level)])?)?;
         }
-        let help = "1 for each reason why the node is not fully observed";
+        let help = "1 for each reason why the node, or a pod of it, is not fully observed";
         let mut family = encoder.encode_descriptor("zastava_not_covered", help, None, MetricType::Gauge)?;
         for reason in REASONS {
             let name: &str = reason.into();
-            let given = status.reasons.contains(&reason);
+            let given = status.reasons.contains(&reason) || status.uncovered.iter().any(|pod| pod.reason == reason);
             gauge(u64::from(given)).encode(family.encode_family(&[("reason", name)])?)?;
         }
         Ok(())
@@ -167,7 +180,10 @@ pub(super) fn about(
 #[cfg(test)]
 mod tests {
     use prometheus_client::encoding::text::encode;
-    use zastava_crds::wire::{event::Severity, sync::Accounting};
+    use zastava_crds::wire::{
+        event::Severity,
+        sync::{Accounting, UncoveredPod},
+    };
 
     use super::*;
     use crate::{
@@ -182,8 +198,21 @@ mod tests {
         let journal = crate::fixtures::journal(folder.path());
         let mut registry = Registry::default();
         let sink = SinkMetrics::new(&mut registry);
-        let accounting = Accounting { executed: 9, filtered: 8, stored: 1, combined: 1, ..Accounting::default() };
-        let status = NodeStatus { accounting, reasons: vec![CoverageReason::NoBTF], ..NodeStatus::default() };
+        let accounting = Accounting {
+            executed: 9,
+            filtered: 8,
+            stored: 1,
+            combined: 1,
+            dropped: [("recursion".into(), 2)].into(),
+            ..Accounting::default()
+        };
+        let pod = UncoveredPod { namespace: "n".into(), pod: "p".into(), reason: CoverageReason::Sandboxed };
+        let status = NodeStatus {
+            accounting,
+            reasons: vec![CoverageReason::NoBTF],
+            uncovered: vec![pod],
+            ..NodeStatus::default()
+        };
         let (_told, told) = watch::channel(Arc::new(status));
         registry.register_collector(Box::new(Node {
             status: told,
@@ -205,6 +234,10 @@ mod tests {
             "zastava_execs_total{result=\"filtered\"} 8",
             "zastava_execs_combined_total 1",
             "zastava_not_covered{reason=\"NoBTF\"} 1",
+            "zastava_not_covered{reason=\"Sandboxed\"} 1",
+            "zastava_not_covered{reason=\"Unarmed\"} 0",
+            "zastava_execs_dropped_total{reason=\"ring_full\"} 0",
+            "zastava_execs_dropped_total{reason=\"recursion\"} 2",
             "zastava_journal_stored_total 1",
             "zastava_journal_capacity_bytes 134217728",
             "zastava_journal_pending{cursor=\"report\"} 1",

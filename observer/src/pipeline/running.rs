@@ -1,6 +1,7 @@
 //! The parts that run while the probe is attached.
 
 use std::{
+    cell::Cell,
     ffi::OsString,
     os::fd::OwnedFd,
     sync::{
@@ -43,8 +44,13 @@ use crate::{
     rules::Register,
 };
 
-/// Between two self-tests.
-const SELF_TEST: Duration = Duration::from_secs(10);
+/// Between two self-tests. One that fails is to be told of within [`LOUD`].
+const SELF_TEST: Duration = Duration::from_secs(8);
+/// How soon a node that is not observed says so.
+const LOUD: Duration = Duration::from_secs(15);
+/// The node's own words are renewed as often.
+pub const LOOK: Duration = Duration::from_secs(1);
+const _: () = assert!(SELF_TEST.as_secs() + self_test::PATIENCE.as_secs() + LOOK.as_secs() <= LOUD.as_secs());
 
 /// A handle on all of it.
 #[derive(Clone, Debug)]
@@ -158,8 +164,19 @@ impl Running {
     }
 
     fn compare(&self) -> Option<Compared> {
-        let misses = || self.statistics.recursion_misses().unwrap_or(0);
+        // What can't be read is no 0: two counts without it would be no comparison.
+        let unread = Cell::new(false);
+        let misses = || {
+            self.statistics.recursion_misses().unwrap_or_else(|_| {
+                unread.set(true);
+                0
+            })
+        };
         let compared = self.reference.as_ref()?.compare(&self.shared.maps, misses);
+        if unread.get() {
+            tracing::warn!("recursion misses can't be read: execs are not compared");
+            return None;
+        }
         compared.inspect_err(|error| tracing::debug!(%error, "execs can't be compared")).ok()
     }
 

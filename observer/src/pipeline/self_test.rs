@@ -11,7 +11,7 @@ use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 /// The argument by which the observer's program knows that it is only to end at once.
 pub const SELF_TEST_ARGUMENT: &str = "--self-test";
 /// A record that takes longer is a missing one.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether this process is a self-test: `main` ends at once then, before anything else.
 pub fn is_self_test() -> bool {

@@ -10,7 +10,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use zastava_crds::wire::sync::{CoverageReason, RuleSet};
 
-use super::{Observed, Observer, ObserverConfig, Store, identity::Identity, running::Running};
+use super::{
+    Observed, Observer, ObserverConfig, Store,
+    identity::Identity,
+    running::{LOOK, Running},
+};
 use crate::{
     containers::follow,
     probe::{Pins, Probe, ProbeError, Settings, attach},
@@ -159,7 +163,7 @@ impl Life {
     async fn keep(&self, running: &Running) -> Result<(), ProbeError> {
         let mut told = self.told.clone();
         told.mark_changed();
-        let mut tick = interval(Duration::from_secs(1));
+        let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut open = true;
         loop {
