@@ -8,5 +8,8 @@ pub fn unsupported_fields(spec: &ZastavaPolicySpec) -> Vec<String> {
     if spec.scan.as_ref().is_some_and(|scan| scan.on.contains(&ScanTrigger::Posture)) {
         fields.push("spec.scan.on: Posture".to_owned());
     }
+    if spec.exceptions.iter().any(|exception| !exception.match_.paths.is_empty()) {
+        fields.push("spec.exceptions.match.paths".to_owned());
+    }
     fields
 }

@@ -240,6 +240,11 @@ pub(super) mod tests {
     fn refusals_name_the_field_or_the_rule() {
         let unsupported = policy("a", &serde_json::json!({"runtime": {}, "scan": {"on": ["Posture"]}}));
         assert_eq!(in_force(&unsupported).unwrap_err(), Refusal::NotSupported(vec!["spec.scan.on: Posture".into()]));
+        let exception = serde_json::json!({"name": "e", "reason": "r", "expires": "2999-01-01T00:00:00Z",
+            "match": {"paths": ["/bin/sh"]}});
+        let unsupported = policy("a", &serde_json::json!({"runtime": {}, "exceptions": [exception]}));
+        let field = "spec.exceptions.match.paths".to_owned();
+        assert_eq!(in_force(&unsupported).unwrap_err(), Refusal::NotSupported(vec![field]));
         let bad = policy("bad", &serde_json::json!({"runtime": {"processes": {"deny": ["/a[b"]}}}));
         assert!(matches!(in_force(&bad), Err(Refusal::Invalid(why)) if why.contains("spec.runtime.processes.deny")));
         let Refusal::Invalid(message) = in_force(&policy("a", &serde_json::json!({}))).unwrap_err() else {

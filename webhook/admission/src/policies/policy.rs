@@ -155,12 +155,10 @@ fn compile(policy: &ZastavaPolicy, store: &impl TrustStore) -> Result<Policy, St
         pods: selector("spec.match.podSelector", spec.match_.pod_selector.as_ref())?,
         images: globs("spec.match.images", spec.match_.images.iter().map(String::as_str))?,
     };
-    // An exception that names executed paths speaks for the runtime alone.
     let exceptions = spec
         .exceptions
         .iter()
         .enumerate()
-        .filter(|(_, exception)| exception.match_.paths.is_empty())
         .map(|(i, exception)| compile_exception(i, exception))
         .collect::<Result<_, _>>()?;
     let uid = policy.uid().unwrap_or_default();
