@@ -1,13 +1,14 @@
 //! A container made by hand, without a runtime, and an observer of it. Needs root.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -37,6 +38,30 @@ pub struct Ground {
     bpffs: PathBuf,
     cgroups: Vec<PathBuf>,
     pub id: String,
+    _turn: Option<Turn>,
+}
+
+/// One test at a time has containers: the probe sees those of all, and none would be at rest while others run.
+static TURNS: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    static HAS_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Turn(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+impl Turn {
+    /// `None` for a test that has its turn already.
+    fn take() -> Option<Self> {
+        let first = !HAS_TURN.replace(true);
+        first.then(|| Self(TURNS.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        HAS_TURN.set(false);
+    }
 }
 
 pub fn run(program: &str, arguments: &[&str]) {
@@ -72,7 +97,7 @@ impl Ground {
         Self::of(&id.to_string().repeat(2))
     }
 
-    /// The same with two digits again and again: each test has an id of its own, since all run at once.
+    /// The same with two digits again and again: each test has an id of its own, and what another left behind is none of its business.
     pub fn of(id: &str) -> Option<Self> {
         Self::of_id(id.repeat(32))
     }
@@ -87,6 +112,7 @@ impl Ground {
             println!("SKIPPED: a static busybox is needed for the container");
             return None;
         };
+        let turn = Turn::take();
         let folder = tempfile::tempdir().unwrap();
         let (bpffs, tracing) = (folder.path().join("bpf"), folder.path().join("tracing"));
         // An overlay can't be the upper layer of another: a tmpfs can.
@@ -117,7 +143,7 @@ impl Ground {
         for cgroup in &cgroups {
             fs::create_dir_all(cgroup.join(&id)).unwrap();
         }
-        Some(Self { folder, bpffs, cgroups, id })
+        Some(Self { folder, bpffs, cgroups, id, _turn: turn })
     }
 
     /// Adds a dynamic loader, a library and a program that needs both; whether this machine has them.

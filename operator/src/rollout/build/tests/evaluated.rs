@@ -429,7 +429,6 @@ fn the_guard_lets_in_what_an_exception_may_cover_until_it_ends() {
         (future, json!({"images": ["registry.example/prod/*"], "namespaces": ["other"]}), true),
         (future, json!({"images": [digest]}), true),
         (future, json!({"podSelector": {"matchLabels": {"a": "b"}}}), true),
-        (future, json!({"paths": ["/bin/sh"]}), true),
     ] {
         let guard = guarded(&[("a", exception(expires, matching.clone()))], true).unwrap();
         assert_eq!(refusal(&guard, &Asked::created(&object)).is_some(), refused, "{expires} {matching}");
