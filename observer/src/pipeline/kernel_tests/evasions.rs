@@ -57,8 +57,6 @@ evasions! {
     image_file_with_another_mode: "a file of the image whose mode was changed",
         "chmod 700 /bin/victim_$n; /bin/victim_$n say ran" => Some(("/bin/victim_$n", CopiedUp, Low, No)),
         twin "/bin/odd say ran";
-    hardlink_of_an_image_file: "a new hardlink of a file of the image",
-        "ln /bin/victim_$n /q$n; /q$n $DO" => Some(("/q$n", New, High, Before)), twin "/bin/printf 'ran\\n'";
     renamed_image_file: "a renamed file of the image",
         "mv /bin/victim_$n /q$n; /q$n say ran" => Some(("/q$n", CopiedUp, Medium, No)), twin "/bin/odd say ran";
     written_by_io_uring: "a file that was written with io_uring",
